@@ -1,0 +1,124 @@
+//! Where the proxy listens, and with which certificates.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::report::Report;
+use super::{files, grammar};
+use crate::document;
+use crate::model::{Admin, CertificateFiles, Listener, Tls};
+use crate::source_map::At;
+
+/// Where the admin listener is if nothing is written.
+const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
+
+pub(super) fn listeners(written: &[document::Listener], report: &mut Report<'_>) -> Vec<Listener> {
+    let root = At::ROOT;
+    let at = root.key("listeners");
+    if written.is_empty() {
+        report.problem(&at, "there is no listener", "at least one, such as `- address: 127.0.0.1:8080`");
+    }
+    let mut listeners: Vec<Listener> = Vec::new();
+    for (index, written) in written.iter().enumerate() {
+        let at = at.index(index);
+        let listener = listener(written, &at, report);
+        if listeners.iter().any(|other| collide(other.address, listener.address)) {
+            let message = format!("another listener already has {}", listener.address);
+            report.problem(&at.key("address"), message, "each address once");
+        }
+        listeners.push(listener);
+    }
+    listeners
+}
+
+/// Port 0 is another port each time.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() != 0 && one == other
+}
+
+/// A listener whose address cannot be read keeps its place in the list, with an address that collides with
+/// nothing: the problem is told already.
+fn listener(written: &document::Listener, at: &At<'_>, report: &mut Report<'_>) -> Listener {
+    let address = written.address.as_ref();
+    let address = address.and_then(|text| report.read(&at.key("address"), text, grammar::address));
+    let tls = written.tls.as_ref().and_then(|written| tls(written, &at.key("tls"), report));
+    let proxy_protocol = written.proxy_protocol.as_ref().map(|written| {
+        let at = at.key("proxyProtocol");
+        let trusted = written.trusted.as_deref().unwrap_or_default();
+        if trusted.is_empty() {
+            let allowed = "at least one network; leave `proxyProtocol` out if nobody speaks it";
+            report.problem(&at.key("trusted"), "names nobody", allowed);
+        }
+        report.read_all(&at.key("trusted"), trusted, grammar::network)
+    });
+    Listener {
+        address: address.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        tls,
+        proxy_protocol: proxy_protocol.unwrap_or_default(),
+        trusted_proxies: report.read_all(
+            &at.key("trustedProxies"),
+            &written.trusted_proxies,
+            grammar::network,
+        ),
+    }
+}
+
+fn tls(written: &document::Tls, at: &At<'_>, report: &mut Report<'_>) -> Option<Tls> {
+    match (&written.certificates, &written.self_signed) {
+        (Some(files), None) => certificates(files, &at.key("certificates"), report),
+        (None, Some(written)) => self_signed(written, &at.key("selfSigned"), report),
+        (Some(_), Some(_)) => {
+            report.problem(at, "has both `certificates` and `selfSigned`", "one of the two");
+            None
+        }
+        (None, None) => {
+            report.problem(at, "says nothing about certificates", "`certificates` or `selfSigned`");
+            None
+        }
+    }
+}
+
+fn certificates(written: &[document::Certificate], at: &At<'_>, report: &mut Report<'_>) -> Option<Tls> {
+    if written.is_empty() {
+        report.problem(at, "names no certificate", "at least one `{certFile: ..., keyFile: ...}`");
+    }
+    let mut all = Vec::new();
+    for (index, written) in written.iter().enumerate() {
+        let at = at.index(index);
+        let cert_file = files::file(written.cert_file.as_ref(), &at.key("certFile"), report);
+        let key_file = files::file(written.key_file.as_ref(), &at.key("keyFile"), report);
+        all.extend(
+            cert_file.zip(key_file).map(|(cert_file, key_file)| CertificateFiles { cert_file, key_file }),
+        );
+    }
+    Some(Tls::Files(all))
+}
+
+fn self_signed(written: &document::SelfSigned, at: &At<'_>, report: &mut Report<'_>) -> Option<Tls> {
+    let at = at.key("names");
+    let names = written.names.as_deref().unwrap_or_default();
+    if names.is_empty() {
+        report.problem(&at, "is empty", "at least one name, such as `\"*.preview.localhost\"`");
+    }
+    Some(Tls::SelfSigned { names: report.read_all(&at, names, grammar::certificate_name) })
+}
+
+pub(super) fn admin(
+    written: Option<&document::Admin>,
+    listeners: &[Listener],
+    report: &mut Report<'_>,
+) -> Admin {
+    let root = At::ROOT;
+    let at = root.key("admin");
+    let text = written.and_then(|written| written.address.as_ref());
+    let address = match text {
+        Some(text) => report.read(&at.key("address"), text, grammar::address),
+        None => Some(ADMIN),
+    };
+    let address = address.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    if let Some(index) = listeners.iter().position(|listener| collide(listener.address, address)) {
+        let message = format!("{address} is the address of `listeners[{index}]` and of `admin`");
+        report.problem(&at.key("address"), message, "an address of its own for each");
+    }
+    let token = written.and_then(|written| written.token_file.as_ref());
+    Admin { address, token: files::secret(token, &at.key("tokenFile"), report) }
+}

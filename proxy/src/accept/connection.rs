@@ -1,0 +1,360 @@
+//! One client connection: PROXY protocol, TLS, the choice between HTTP/1.1 and HTTP/2, and its end.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderValue;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use proxy_protocol_rs::ParseError;
+use sidetrack_config::model::{Listener, contains};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use super::early::{Client, Hints, Prefixed, Wire};
+use super::tls::ServerTls;
+use crate::forward::forwarded::node;
+use crate::walk;
+use crate::worker::{LocalExecutor, Worker};
+
+/// What an HTTP/2 client sends first (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The longest PROXY protocol header that is read.
+const PROXY_HEADER: usize = 4 << 10;
+
+/// A listener as the workers see it.
+#[derive(Debug)]
+pub struct Door {
+    /// Its settings.
+    pub listener: Listener,
+    /// Its TLS side.
+    pub tls: Option<Arc<ServerTls>>,
+}
+
+/// What is known about a client connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its number in this process.
+    pub id: u64,
+    /// The other side, from the PROXY protocol where there is one.
+    pub peer: SocketAddr,
+    /// The settings of its listener.
+    pub listener: Listener,
+    /// Whether what the peer says of others is believed.
+    pub trusted: bool,
+    /// Whether it came over TLS.
+    pub secure: bool,
+    /// Whether it speaks HTTP/2.
+    pub is_http2: bool,
+    /// `X-Forwarded-For` of this peer.
+    pub forwarded_for: HeaderValue,
+    /// `X-Forwarded-Port`.
+    pub port_value: HeaderValue,
+    /// 1xx answers on their way to the client.
+    pub hints: Arc<Hints>,
+    /// Its phases, for time-outs and the drain.
+    pub lifeline: Rc<Lifeline>,
+    forwarded: RefCell<(HeaderValue, HeaderValue)>,
+}
+
+impl Connection {
+    /// `X-Forwarded-Proto`.
+    pub fn scheme_value(&self) -> HeaderValue {
+        HeaderValue::from_static(self.scheme())
+    }
+
+    /// `http` or `https`.
+    pub const fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+
+    /// Our element of `Forwarded` for a request to `authority`; the last one is kept, since most connections ask for
+    /// one host.
+    pub fn forwarded(&self, authority: &HeaderValue) -> HeaderValue {
+        let mut last = self.forwarded.borrow_mut();
+        if last.0 != authority || last.1.is_empty() {
+            let host = authority.to_str().unwrap_or_default();
+            // A host with a port or in brackets is no token, and has to be quoted (RFC 7239 section 4).
+            let quote = if host.contains([':', '[']) { "\"" } else { "" };
+            let text =
+                format!("for={};host={quote}{host}{quote};proto={}", node(self.peer.ip().to_canonical()), self.scheme());
+            if let Ok(value) = HeaderValue::try_from(text) {
+                *last = (authority.clone(), value);
+            }
+        }
+        last.1.clone()
+    }
+}
+
+/// What ends a connection from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signal {
+    None,
+    /// Finish what is under way, take nothing new.
+    Finish,
+    /// The client was too slow with a head.
+    Cut,
+}
+
+/// When the first byte arrived since the connection was last idle: milliseconds since it began, and one; zero for
+/// none. Set where bytes are read, which has to be `Send`.
+#[derive(Debug)]
+pub struct Arrival {
+    begun: Instant,
+    first: AtomicU64,
+}
+
+impl Arrival {
+    /// Bytes were read.
+    pub fn received(&self) {
+        if self.first.load(Ordering::Relaxed) == 0 {
+            let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.first.store(now.saturating_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// For how long bytes have been arriving.
+    fn since(&self) -> Option<Duration> {
+        let first = self.first.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.begun.elapsed().saturating_sub(Duration::from_millis(first)))
+    }
+}
+
+/// What a connection is doing, and the way to end it from outside. Looked at once a second, so that no request has to
+/// set a timer.
+#[derive(Debug)]
+pub struct Lifeline {
+    /// When bytes arrived.
+    pub arrival: Arc<Arrival>,
+    under_way: Cell<u32>,
+    idle_since: Cell<Instant>,
+    signal: Cell<Signal>,
+    notify: Notify,
+}
+
+impl Default for Lifeline {
+    fn default() -> Self {
+        Self {
+            arrival: Arc::new(Arrival { begun: Instant::now(), first: AtomicU64::new(0) }),
+            under_way: Cell::new(0),
+            idle_since: Cell::new(Instant::now()),
+            signal: Cell::new(Signal::None),
+            notify: Notify::new(),
+        }
+    }
+}
+
+impl Lifeline {
+    /// A request began.
+    pub fn began(&self) {
+        self.under_way.set(self.under_way.get() + 1);
+    }
+
+    /// A request ended.
+    pub fn ended(&self) {
+        self.under_way.set(self.under_way.get().saturating_sub(1));
+        if self.under_way.get() == 0 {
+            self.arrival.first.store(0, Ordering::Relaxed);
+            self.idle_since.set(Instant::now());
+        }
+    }
+
+    /// Ends the connection if its head takes too long, or nothing was asked for too long.
+    pub fn check(&self, head: Duration, idle: Duration) {
+        if self.under_way.get() > 0 {
+            return;
+        }
+        match self.arrival.since() {
+            Some(reading) if !head.is_zero() && reading > head => self.raise(Signal::Cut),
+            None if !idle.is_zero() && self.idle_since.get().elapsed() > idle => self.raise(Signal::Finish),
+            _ => {}
+        }
+    }
+
+    /// Lets the connection finish what is under way and end.
+    pub fn finish(&self) {
+        self.raise(Signal::Finish);
+    }
+
+    fn raise(&self, signal: Signal) {
+        if self.signal.replace(signal) != signal {
+            self.notify.notify_one();
+        }
+    }
+}
+
+/// Serves one connection to its end.
+pub async fn serve(worker: Rc<Worker>, door: Arc<Door>, stream: TcpStream, peer: SocketAddr) {
+    let lifeline = Rc::new(Lifeline::default());
+    let limit = worker.limits.handshake_timeout;
+    let opened = tokio::time::timeout(limit, open(&worker, &door, stream, peer)).await;
+    match opened {
+        Ok(Ok((wire, is_http2, peer))) => {
+            let secure = matches!(wire, Wire::Tls(_));
+            let connection = connection(&worker, &door, peer, secure, is_http2, &lifeline);
+            let client = Client::new(wire, Arc::clone(&connection.hints), Arc::clone(&lifeline.arrival));
+            worker.watch(&lifeline);
+            match is_http2 {
+                true => serve_http2(worker, connection, client).await,
+                false => serve_http1(worker, connection, client).await,
+            }
+        }
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "connection not opened"),
+        Err(_) => tracing::debug!(%peer, "connection not opened within the time for handshakes"),
+    }
+}
+
+fn connection(
+    worker: &Worker,
+    door: &Door,
+    peer: SocketAddr,
+    secure: bool,
+    is_http2: bool,
+    lifeline: &Rc<Lifeline>,
+) -> Rc<Connection> {
+    let text = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
+    let empty = HeaderValue::from_static("");
+    Rc::new(Connection {
+        id: worker.next_connection(),
+        peer,
+        trusted: contains(&door.listener.trusted_proxies, peer.ip()),
+        secure,
+        is_http2,
+        forwarded_for: text(peer.ip().to_canonical().to_string()),
+        port_value: text(door.listener.address.port().to_string()),
+        listener: door.listener.clone(),
+        hints: Arc::default(),
+        lifeline: Rc::clone(lifeline),
+        forwarded: RefCell::new((empty.clone(), empty)),
+    })
+}
+
+/// Reads what stands before HTTP: the PROXY protocol header, the TLS handshake, the HTTP/2 preface.
+async fn open(
+    worker: &Worker,
+    door: &Door,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> io::Result<(Wire, bool, SocketAddr)> {
+    stream.set_nodelay(true)?;
+    let mut stream = Prefixed { prefix: Bytes::new(), stream };
+    let mut peer = peer;
+    if contains(&door.listener.proxy_protocol, peer.ip()) {
+        peer = proxy_header(&mut stream).await?.unwrap_or(peer);
+    }
+    if let Some(tls) = &door.tls {
+        let accepted = tokio_rustls::TlsAcceptor::from(tls.config()).accept(stream).await;
+        worker.stats.tls_handshake(accepted.is_ok());
+        let stream = accepted?;
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        return Ok((Wire::Tls(Box::new(stream)), is_http2, peer));
+    }
+    let is_http2 = has_preface(&mut stream).await?;
+    Ok((Wire::Clear(stream), is_http2, peer))
+}
+
+/// The client that a PROXY protocol header names (v1 or v2). Its absence is an error: a peer that is trusted to send
+/// it always does, and a request without it would count as the load balancer's own.
+async fn proxy_header(stream: &mut Prefixed) -> io::Result<Option<SocketAddr>> {
+    let mut read = BytesMut::with_capacity(256);
+    loop {
+        match proxy_protocol_rs::parse(&read) {
+            Ok((info, length)) => {
+                let rest = read.split_off(length.min(read.len()));
+                stream.prefix = rest.freeze();
+                return Ok(info.source_inet());
+            }
+            Err(ParseError::Incomplete) if read.len() < PROXY_HEADER => {
+                if stream.stream.read_buf(&mut read).await? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("PROXY protocol: {error}"))),
+        }
+    }
+}
+
+/// Whether the client begins with the HTTP/2 preface; what was read is put back.
+async fn has_preface(stream: &mut Prefixed) -> io::Result<bool> {
+    let mut read = BytesMut::from(&*std::mem::take(&mut stream.prefix));
+    loop {
+        let length = read.len().min(PREFACE.len());
+        let begins = length > 0 && read.get(..length) == PREFACE.get(..length);
+        if length > 0 && (!begins || length == PREFACE.len()) {
+            stream.prefix = read.freeze();
+            return Ok(begins);
+        }
+        if stream.stream.read_buf(&mut read).await? == 0 {
+            stream.prefix = read.freeze();
+            return Ok(false);
+        }
+    }
+}
+
+async fn serve_http1(worker: Rc<Worker>, connection: Rc<Connection>, client: Client) {
+    let lifeline = Rc::clone(&connection.lifeline);
+    let limits = worker.limits;
+    let service = service_fn(move |request| walk::serve(Rc::clone(&worker), Rc::clone(&connection), request));
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(limits.header_bytes.max(8 << 10)).max_headers(limits.header_count).pipeline_flush(true);
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(client), service).with_upgrades());
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut serving => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "HTTP/1.1 connection ended");
+                }
+                return;
+            }
+            () = lifeline.notify.notified() => match lifeline.signal.get() {
+                Signal::Finish => serving.as_mut().graceful_shutdown(),
+                Signal::Cut => return,
+                Signal::None => {}
+            }
+        }
+    }
+}
+
+async fn serve_http2(worker: Rc<Worker>, connection: Rc<Connection>, client: Client) {
+    let lifeline = Rc::clone(&connection.lifeline);
+    let limits = worker.limits;
+    let service = service_fn(move |request| walk::serve(Rc::clone(&worker), Rc::clone(&connection), request));
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.http2_streams)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(limits.http2_stream_window)
+        .initial_connection_window_size(limits.http2_connection_window)
+        .max_send_buf_size(limits.connection_buffer)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .enable_connect_protocol();
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(client), service));
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut serving => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "HTTP/2 connection ended");
+                }
+                return;
+            }
+            () = lifeline.notify.notified() => match lifeline.signal.get() {
+                // A head is never late here: the library reads whole frames.
+                Signal::Finish => serving.as_mut().graceful_shutdown(),
+                Signal::Cut | Signal::None => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What a request must be before anything reads it: one authority, one that all readers take for the same; a
+//! method that we forward; a target that is a path.
+
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderValue, Method, Version};
+use hyper::ext::Protocol;
+
+use crate::error::{Code, Failure};
+
+/// The most bytes of a request target, from the limits.
+pub struct TargetLimit(pub usize);
+
+/// Checks the head, and gives the authority it is for.
+///
+/// # Errors
+/// `method_not_allowed` for CONNECT and TRACE (a CONNECT with `:protocol`, RFC 8441, is a WebSocket and allowed),
+/// `request_too_large` for the target, `malformed_request` for the rest.
+pub fn check(parts: &Parts, limit: &TargetLimit) -> Result<HeaderValue, Failure> {
+    let is_websocket = parts.extensions.get::<Protocol>().is_some_and(|name| name.as_str() == "websocket");
+    match parts.method {
+        Method::CONNECT if is_websocket => {}
+        Method::CONNECT | Method::TRACE => {
+            let detail = format!("{} is not forwarded", parts.method);
+            return Err(Failure::new(Code::MethodNotAllowed, detail));
+        }
+        _ => {}
+    }
+    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    if target.len() > limit.0 {
+        let detail = format!("the request target is longer than {} bytes", limit.0);
+        return Err(Failure::new(Code::RequestTooLarge, detail).with_status(414));
+    }
+    if !target.starts_with('/') && !(target == "*" && parts.method == Method::OPTIONS) {
+        return Err(malformed("the request target is no path"));
+    }
+    authority(parts)
+}
+
+/// One authority: `:authority`, or that of an absolute target (RFC 9112 section 3.2.2), or `Host`. HTTP/1.1 must
+/// have exactly one `Host`; where there are two sources they must agree.
+fn authority(parts: &Parts) -> Result<HeaderValue, Failure> {
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(malformed("there are two Host fields"));
+    }
+    let of_target = parts.uri.authority();
+    if host.is_none() && parts.version == Version::HTTP_11 {
+        return Err(malformed("there is no Host field"));
+    }
+    let authority = match (of_target, host) {
+        (Some(target), Some(host)) if parts.version >= Version::HTTP_2 => {
+            if !host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes()) {
+                return Err(malformed(":authority and Host differ"));
+            }
+            host.clone()
+        }
+        (Some(target), _) => {
+            HeaderValue::from_str(target.as_str()).map_err(|_| malformed("the authority is no host"))?
+        }
+        (None, Some(host)) => host.clone(),
+        (None, None) => HeaderValue::from_static(""),
+    };
+    if authority.to_str().is_ok_and(is_host) { Ok(authority) } else { Err(malformed("the authority is no host")) }
+}
+
+/// `host` or `host:port` in the characters of RFC 3986 section 3.2.2, without userinfo. Empty is allowed: it
+/// matches only a route for any host.
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((host, port)) if host.parse::<std::net::Ipv6Addr>().is_ok() => ("", port.strip_prefix(':').or(port.is_empty().then_some(""))),
+            _ => return false,
+        },
+        None => text.split_once(':').map_or((text, Some("")), |(host, port)| (host, Some(port))),
+    };
+    let ok = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b'%');
+    host.bytes().all(ok) && port.is_some_and(|port| port.is_empty() || port.parse::<u16>().is_ok())
+}
+
+fn malformed(detail: &str) -> Failure {
+    Failure::new(Code::MalformedRequest, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(method: &str, target: &str, hosts: &[&str]) -> Parts {
+        let mut request = http::Request::builder().method(method).uri(target);
+        for host in hosts {
+            request = request.header("host", *host);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn one_authority() {
+        let limit = TargetLimit(100);
+        let check = |method: &str, target: &str, hosts: &[&str]| {
+            check(&parts(method, target, hosts), &limit).map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(check("GET", "/", &["a.example:80"]).unwrap(), "a.example:80");
+        assert_eq!(check("GET", "http://b.example/", &["a.example"]).unwrap(), "b.example");
+        assert_eq!(check("OPTIONS", "*", &["a"]).unwrap(), "a");
+        for (method, target, hosts) in [
+            ("GET", "/", &[][..]),
+            ("GET", "/", &["a", "b"][..]),
+            ("GET", "/", &["a", "a"][..]),
+            ("GET", "/", &["u@a"][..]),
+            ("GET", "/", &["a b"][..]),
+            ("GET", "/", &["a:99999"][..]),
+            ("GET", "/", &["[::1"][..]),
+            ("GET", "*", &["a"][..]),
+        ] {
+            assert_eq!(check(method, target, hosts).unwrap_err().code, Code::MalformedRequest, "{hosts:?}");
+        }
+        assert_eq!(check("TRACE", "/", &["a"]).unwrap_err().code, Code::MethodNotAllowed);
+        assert_eq!(check("CONNECT", "a:443", &["a"]).unwrap_err().code, Code::MethodNotAllowed);
+        assert_eq!(check("GET", &format!("/{}", "x".repeat(100)), &["a"]).unwrap_err().status(), 414);
+    }
+}

@@ -1,0 +1,142 @@
+//! The key on its way onward: our header, our member of `baggage` and our member of `tracestate`, each merged into
+//! what is there. Other members are kept byte for byte.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use sidetrack_config::Key;
+use sidetrack_config::model::Carriers;
+
+use crate::identify::{Identity, join};
+
+/// The most members of a `tracestate` (W3C Trace Context section 3.3.1.1).
+const TRACESTATE_MEMBERS: usize = 32;
+
+const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Writes the keys of `identity` into the fields of a request that goes upstream. `random` makes the trace id where
+/// the request had no trace.
+pub fn stamp(fields: &mut HeaderMap, identity: &Identity, carriers: &Carriers, random: impl FnMut() -> u64) {
+    cookie(fields, identity, carriers);
+    if identity.keys.is_empty() {
+        return;
+    }
+    if let Some(name) = named(carriers.header.as_deref())
+        && let Some(value) = value(join(&identity.keys, ","))
+    {
+        fields.insert(name, value);
+    }
+    let dotted = join(&identity.keys, ".");
+    if let Some(member) = carriers.baggage.as_deref() {
+        baggage(fields, member, &dotted, identity.strict);
+    }
+    if let Some(member) = carriers.tracestate.as_deref() {
+        tracestate(fields, member, &dotted, identity.traced, random);
+    }
+}
+
+fn named(name: Option<&str>) -> Option<HeaderName> {
+    HeaderName::from_bytes(name?.as_bytes()).ok()
+}
+
+fn value(text: String) -> Option<HeaderValue> {
+    HeaderValue::try_from(text).ok()
+}
+
+/// The text of all lines of a field, joined as one list (RFC 9110 section 5.3).
+fn joined(fields: &HeaderMap, name: &HeaderName) -> Vec<u8> {
+    let lines: Vec<&[u8]> = fields.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    lines.join(&b","[..])
+}
+
+/// The name of a list member, and its whole text.
+fn members(list: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    list.split(|byte| *byte == b',').filter(|member| !member.trim_ascii().is_empty()).map(|member| {
+        let name = member.split(|byte| matches!(byte, b'=' | b';')).next().unwrap_or_default();
+        (name.trim_ascii(), member)
+    })
+}
+
+fn baggage(fields: &mut HeaderMap, name: &str, keys: &str, strict: bool) {
+    let ours = if strict { format!("{name}={keys};strict") } else { format!("{name}={keys}") };
+    let list = joined(fields, &BAGGAGE);
+    let is_ours = |member: &&(&[u8], &[u8])| member.0 == name.as_bytes();
+    let found: Vec<_> = members(&list).collect();
+    if let [(_, one)] = found.iter().filter(is_ours).collect::<Vec<_>>().as_slice()
+        && one.trim_ascii() == ours.as_bytes()
+        && fields.get_all(&BAGGAGE).iter().count() == 1
+    {
+        return;
+    }
+    // In the place of the first one of ours; at the front where there was none, since lists are cut at their end.
+    let place = found.iter().position(|member| is_ours(&member)).unwrap_or(0);
+    let others = || found.iter().enumerate().filter(|(_, member)| !is_ours(member));
+    let before = others().filter(|(at, _)| *at < place).map(|(_, (_, text))| *text);
+    let after = others().filter(|(at, _)| *at >= place).map(|(_, (_, text))| *text);
+    let list: Vec<&[u8]> = before.chain(std::iter::once(ours.as_bytes())).chain(after).collect();
+    if let Ok(value) = HeaderValue::from_bytes(&list.join(&b","[..])) {
+        fields.insert(BAGGAGE, value);
+    }
+}
+
+fn tracestate(
+    fields: &mut HeaderMap,
+    name: &str,
+    keys: &str,
+    traced: bool,
+    mut random: impl FnMut() -> u64,
+) {
+    // A tracestate without a valid traceparent is to be thrown away (W3C Trace Context section 2.3).
+    let list = if traced { joined(fields, &TRACESTATE) } else { Vec::new() };
+    if !traced && let Some(parent) = value(new_traceparent(&mut random)) {
+        fields.insert(TRACEPARENT, parent);
+    }
+    let ours = format!("{name}={keys}");
+    // A member that was changed goes to the front, and the oldest falls off a full list (section 3.3.1.4).
+    let others = members(&list).filter(|(member, _)| *member != name.as_bytes()).map(|(_, text)| text.trim_ascii());
+    let list: Vec<&[u8]> =
+        std::iter::once(ours.as_bytes()).chain(others).take(TRACESTATE_MEMBERS).collect();
+    if let Ok(value) = HeaderValue::from_bytes(&list.join(&b","[..])) {
+        fields.insert(TRACESTATE, value);
+    }
+}
+
+/// A new trace: sampled, so that the tracers of the estate keep what a test did.
+fn new_traceparent(random: &mut impl FnMut() -> u64) -> String {
+    format!("00-{:016x}{:016x}-{:016x}-01", random(), random() | 1, random() | 1)
+}
+
+/// Takes our cookie out where it does not say what was decided: an app that copies cookies into its own calls would
+/// send them elsewhere.
+fn cookie(fields: &mut HeaderMap, identity: &Identity, carriers: &Carriers) {
+    let Some(name) = carriers.cookie.as_deref() else { return };
+    let holds = |line: &HeaderValue| line.as_bytes().windows(name.len()).any(|part| part == name.as_bytes());
+    if !fields.get_all(http::header::COOKIE).iter().any(holds) {
+        return;
+    }
+    let is_stale = |pair: &str| {
+        pair.split_once('=').is_some_and(|(n, text)| n.trim() == name && !says(text.trim(), &identity.keys, carriers))
+    };
+    let lines: Vec<HeaderValue> = fields
+        .get_all(http::header::COOKIE)
+        .iter()
+        .filter_map(|line| {
+            let Ok(text) = line.to_str() else { return Some(line.clone()) };
+            if !text.split(';').any(is_stale) {
+                return Some(line.clone());
+            }
+            let kept: Vec<&str> = text.split(';').filter(|pair| !is_stale(pair)).map(str::trim).collect();
+            (!kept.is_empty()).then(|| value(kept.join("; "))).flatten()
+        })
+        .collect();
+    fields.remove(http::header::COOKIE);
+    for line in lines {
+        fields.append(http::header::COOKIE, line);
+    }
+}
+
+/// Whether a cookie's text is the list `keys`.
+fn says(text: &str, keys: &[Key], carriers: &Carriers) -> bool {
+    let listed: Option<Vec<Key>> = text.split('.').map(|item| Key::parse(item, carriers.prefix()).ok()).collect();
+    listed.is_some_and(|listed| listed == keys)
+}

@@ -1,0 +1,324 @@
+//! Upstream connections of one worker, per endpoint. They live and die with their endpoint; nothing is shared with
+//! another worker, so nothing is locked.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sidetrack_config::limits::Limits;
+use tokio::net::TcpStream;
+
+use super::body::RequestBody;
+use super::io::{Metered, Traffic};
+use crate::pick::View;
+use crate::pick::passive::Passive;
+use crate::record::metrics::WorkerStats;
+use crate::route::table::Endpoint;
+use crate::worker::LocalExecutor;
+
+/// Streams on one HTTP/2 connection before another is opened; servers allow 100 by custom (RFC 9113 section 6.5.2).
+const STREAMS: u32 = 100;
+
+/// Why no connection could be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Refused, unreachable, or out of descriptors.
+    #[error("connect: {0}")]
+    Io(#[from] std::io::Error),
+    /// Not within the service's connect time-out.
+    #[error("connect: timed out")]
+    TimedOut,
+    /// The HTTP handshake failed.
+    #[error("handshake: {0}")]
+    Http(#[from] hyper::Error),
+    /// The service wants TLS and no name is known to prove.
+    #[error("TLS: no server name")]
+    NoServerName,
+    /// The upstream did not agree to HTTP/2 (ALPN).
+    #[error("TLS: the upstream does not speak HTTP/2")]
+    NoHttp2,
+}
+
+struct Idle {
+    sender: http1::SendRequest<RequestBody>,
+    traffic: Arc<Traffic>,
+    since: Instant,
+}
+
+struct Shared {
+    sender: http2::SendRequest<RequestBody>,
+    traffic: Arc<Traffic>,
+    streams: Rc<Cell<u32>>,
+    used: Cell<Instant>,
+}
+
+/// What one worker keeps for one endpoint.
+pub struct Local {
+    endpoint: Weak<Endpoint>,
+    idle: RefCell<Vec<Idle>>,
+    shared: RefCell<Vec<Shared>>,
+    outstanding: Cell<u32>,
+    passive: Cell<Passive>,
+}
+
+/// All connections of one worker.
+pub struct Pool {
+    locals: RefCell<HashMap<u64, Rc<Local>, RandomState>>,
+    start: Instant,
+    idle_timeout: Duration,
+    idle_limit: usize,
+    stats: Arc<WorkerStats>,
+}
+
+/// A connection for one exchange. Dropped, it closes; given back, it serves again.
+pub struct Lease {
+    /// What sends the request.
+    pub sender: Sender,
+    /// Bytes on the connection so far.
+    pub traffic: Arc<Traffic>,
+    /// Whether it has served before.
+    pub reused: bool,
+    counted: Counted,
+}
+
+/// The two ways to send a request.
+pub enum Sender {
+    /// One exchange at a time.
+    Http1(http1::SendRequest<RequestBody>),
+    /// A stream of a shared connection.
+    Http2(http2::SendRequest<RequestBody>),
+}
+
+/// Counts one request as under way, at its endpoint and on its shared connection.
+struct Counted {
+    local: Rc<Local>,
+    streams: Option<Rc<Cell<u32>>>,
+}
+
+impl Counted {
+    fn new(local: &Rc<Local>, streams: Option<&Rc<Cell<u32>>>) -> Self {
+        local.outstanding.set(local.outstanding.get() + 1);
+        if let Some(streams) = streams {
+            streams.set(streams.get() + 1);
+        }
+        Self { local: Rc::clone(local), streams: streams.cloned() }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.local.outstanding.set(self.local.outstanding.get().saturating_sub(1));
+        if let Some(streams) = &self.streams {
+            streams.set(streams.get().saturating_sub(1));
+        }
+    }
+}
+
+impl View for Pool {
+    fn outstanding(&self, endpoint: &Endpoint) -> u32 {
+        self.locals.borrow().get(&endpoint.id).map_or(0, |local| local.outstanding.get())
+    }
+
+    fn is_ejected(&self, endpoint: &Endpoint) -> bool {
+        self.locals.borrow().get(&endpoint.id).is_some_and(|local| local.passive.get().is_ejected(self.start.elapsed()))
+    }
+}
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(limits: &Limits, stats: Arc<WorkerStats>) -> Self {
+        Self {
+            locals: RefCell::default(),
+            start: Instant::now(),
+            idle_timeout: limits.upstream_idle_timeout,
+            idle_limit: limits.upstream_idle_connections,
+            stats,
+        }
+    }
+
+    fn local(&self, endpoint: &Arc<Endpoint>) -> Rc<Local> {
+        let mut locals = self.locals.borrow_mut();
+        let local = locals.entry(endpoint.id).or_insert_with(|| {
+            Rc::new(Local {
+                endpoint: Arc::downgrade(endpoint),
+                idle: RefCell::default(),
+                shared: RefCell::default(),
+                outstanding: Cell::new(0),
+                passive: Cell::default(),
+            })
+        });
+        Rc::clone(local)
+    }
+
+    /// A connection to `endpoint`: one that idles and still stands, else a new one.
+    ///
+    /// # Errors
+    /// Why a new one could not be had; nothing was written then.
+    pub async fn lease(&self, endpoint: &Arc<Endpoint>, fresh: bool) -> Result<Lease, ConnectError> {
+        let local = self.local(endpoint);
+        if endpoint.upstream.protocol.is_http2() {
+            if !fresh && let Some(lease) = shared(&local) {
+                return Ok(lease);
+            }
+            return self.limited(endpoint, self.open_http2(endpoint, &local)).await;
+        }
+        while !fresh && let Some(mut idle) = pop(&local) {
+            let usable = idle.since.elapsed() < self.idle_timeout
+                && !idle.sender.is_closed()
+                && (idle.sender.is_ready() || settled(&mut idle.sender).await);
+            if usable {
+                let counted = Counted::new(&local, None);
+                return Ok(Lease { sender: Sender::Http1(idle.sender), traffic: idle.traffic, reused: true, counted });
+            }
+        }
+        self.limited(endpoint, self.open_http1(endpoint, &local)).await
+    }
+
+    async fn limited(
+        &self,
+        endpoint: &Endpoint,
+        open: impl Future<Output = Result<Lease, ConnectError>>,
+    ) -> Result<Lease, ConnectError> {
+        let limit = endpoint.upstream.connect_timeout;
+        if limit.is_zero() {
+            return open.await;
+        }
+        tokio::time::timeout(limit, open).await.unwrap_or(Err(ConnectError::TimedOut))
+    }
+
+    async fn open_http1(&self, endpoint: &Endpoint, local: &Rc<Local>) -> Result<Lease, ConnectError> {
+        let io = connect(endpoint).await?;
+        let traffic = io.traffic();
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(64 << 10).handshake(TokioIo::new(io)).await?;
+        let gauge = Open::new(&self.stats);
+        tokio::task::spawn_local(async move {
+            // Its errors reach whoever waits for an answer on it.
+            let _ = connection.with_upgrades().await;
+            drop(gauge);
+        });
+        Ok(Lease { sender: Sender::Http1(sender), traffic, reused: false, counted: Counted::new(local, None) })
+    }
+
+    async fn open_http2(&self, endpoint: &Endpoint, local: &Rc<Local>) -> Result<Lease, ConnectError> {
+        let io = connect(endpoint).await?;
+        let traffic = io.traffic();
+        let (sender, connection) = http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(4 << 20)
+            .max_header_list_size(64 << 10)
+            .keep_alive_interval(Duration::from_secs(20))
+            .handshake(TokioIo::new(io))
+            .await?;
+        let gauge = Open::new(&self.stats);
+        tokio::task::spawn_local(async move {
+            let _ = connection.await;
+            drop(gauge);
+        });
+        let streams = Rc::new(Cell::new(0));
+        local.shared.borrow_mut().push(Shared {
+            sender: sender.clone(),
+            traffic: Arc::clone(&traffic),
+            streams: Rc::clone(&streams),
+            used: Cell::new(Instant::now()),
+        });
+        let counted = Counted::new(local, Some(&streams));
+        Ok(Lease { sender: Sender::Http2(sender), traffic, reused: false, counted })
+    }
+
+    /// Takes back a connection whose answer was read to its end.
+    pub fn give_back(&self, lease: Lease) {
+        // A shared connection was never taken away.
+        let Sender::Http1(sender) = lease.sender else { return };
+        let mut idle = lease.counted.local.idle.borrow_mut();
+        if idle.len() < self.idle_limit && !sender.is_closed() {
+            idle.push(Idle { sender, traffic: lease.traffic, since: Instant::now() });
+        }
+    }
+
+    /// An exchange with `endpoint` went well.
+    pub fn succeeded(&self, endpoint: &Endpoint) {
+        if let Some(local) = self.locals.borrow().get(&endpoint.id)
+            && local.passive.get() != Passive::default()
+        {
+            local.passive.set(Passive::default());
+        }
+    }
+
+    /// An exchange with `endpoint` failed before an answer; it may be ejected if another of `set` can serve.
+    pub fn failed(&self, endpoint: &Arc<Endpoint>, set: &[Arc<Endpoint>]) {
+        let others =
+            set.iter().any(|other| other.id != endpoint.id && other.is_healthy() && !self.is_ejected(other));
+        let local = self.local(endpoint);
+        let mut passive = local.passive.get();
+        passive.failed(self.start.elapsed(), others);
+        local.passive.set(passive);
+    }
+
+    /// Closes what idled too long, and forgets endpoints that no table names any more. Called once a second.
+    pub fn sweep(&self) {
+        let limit = self.idle_timeout;
+        self.locals.borrow_mut().retain(|_, local| {
+            local.idle.borrow_mut().retain(|idle| idle.since.elapsed() < limit && !idle.sender.is_closed());
+            local.shared.borrow_mut().retain(|shared| {
+                let idle = shared.streams.get() == 0 && shared.used.get().elapsed() > 15 * limit;
+                !shared.sender.is_closed() && !idle
+            });
+            local.endpoint.strong_count() > 0 || local.outstanding.get() > 0
+        });
+    }
+}
+
+/// Counts an upstream connection for as long as it is open.
+struct Open(Arc<WorkerStats>);
+
+impl Open {
+    fn new(stats: &Arc<WorkerStats>) -> Self {
+        let stats = Arc::clone(stats);
+        stats.upstream_connections.inc();
+        Self(stats)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.upstream_connections.dec();
+    }
+}
+
+/// Waits until a connection that has just ended its exchange is ready for the next one, or turns out to be closed.
+async fn settled(sender: &mut http1::SendRequest<RequestBody>) -> bool {
+    matches!(tokio::time::timeout(Duration::from_millis(100), sender.ready()).await, Ok(Ok(())))
+}
+
+fn pop(local: &Local) -> Option<Idle> {
+    local.idle.borrow_mut().pop()
+}
+
+fn shared(local: &Rc<Local>) -> Option<Lease> {
+    let mut all = local.shared.borrow_mut();
+    all.retain(|shared| !shared.sender.is_closed());
+    let free = all.iter().find(|shared| shared.streams.get() < STREAMS)?;
+    free.used.set(Instant::now());
+    let sender = Sender::Http2(free.sender.clone());
+    let counted = Counted::new(local, Some(&free.streams));
+    Some(Lease { sender, traffic: Arc::clone(&free.traffic), reused: true, counted })
+}
+
+async fn connect(endpoint: &Endpoint) -> Result<Metered, ConnectError> {
+    let stream = TcpStream::connect(endpoint.address).await?;
+    stream.set_nodelay(true)?;
+    let Some(tls) = &endpoint.upstream.tls else { return Ok(Metered::clear(stream)) };
+    let name = endpoint.server_name.clone().ok_or(ConnectError::NoServerName)?;
+    let stream = tokio_rustls::TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?;
+    if endpoint.upstream.protocol.is_http2() && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        return Err(ConnectError::NoHttp2);
+    }
+    Ok(Metered::tls(stream))
+}

@@ -1,0 +1,201 @@
+//! Step 2: which keys does a request carry, and where. Pure: it reads the head and the table, nothing else.
+//!
+//! One pass over the fields collects what any carrier needs; then the carriers are asked in order of precedence.
+//! The explicit ones must agree; the others only fill in.
+
+mod baggage;
+mod host;
+mod list;
+mod origin;
+mod path;
+mod query;
+mod scan;
+mod tools;
+mod traceparent;
+
+use std::borrow::Cow;
+
+use sidetrack_config::carriers::Carrier;
+use sidetrack_config::key::Key;
+
+use crate::decision::Keys;
+use crate::error::{Code, Failure};
+use crate::head::Head;
+use crate::route::table::Table;
+use scan::Scan;
+
+pub use query::strip as strip_query;
+pub use traceparent::{TraceParent, parse as parse_traceparent};
+
+/// What was read from a request: its keys, and what carriers in the URL leave of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The canonical keys, in order; empty: the request names no preview.
+    pub keys: Keys,
+    /// The first carrier that held them.
+    pub carrier: Option<Carrier>,
+    /// Whether a baseline answer for a preview that is not there, or down, is an error in any case.
+    pub strict: bool,
+    /// The host that routes are matched against.
+    pub host: RouteHost,
+    /// Length of the path segment that carried the key, with its slash; zero: none did.
+    pub path_skip: usize,
+    /// Whether the query holds our parameter, which does not go onward.
+    pub strip_query: bool,
+    /// What the answer does to the cookie.
+    pub cookie: CookieChange,
+    /// Whether the trace context of the request is a valid one.
+    pub traced: bool,
+}
+
+/// The host with the key taken out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteHost {
+    /// The host as it came.
+    Whole,
+    /// The host from this byte on: `api.D` of `pr-42.api.D`.
+    Tail(usize),
+    /// Put together, or brought to lower case.
+    Owned(Box<str>),
+    /// The whole host is one of a preview's `hosts`.
+    OfPreview,
+}
+
+/// What the answer does to the browser's cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookieChange {
+    /// Nothing.
+    Keep,
+    /// Sets it to the keys.
+    Set,
+    /// Clears it.
+    Clear,
+}
+
+impl Identity {
+    /// The host that routes are matched against.
+    pub fn host_text<'a, H: Head>(&'a self, head: &'a H) -> Cow<'a, str> {
+        let host = host_of(head.authority());
+        match &self.host {
+            RouteHost::Whole => Cow::Borrowed(host),
+            RouteHost::OfPreview => Cow::Owned(host.to_ascii_lowercase()),
+            RouteHost::Tail(from) => Cow::Borrowed(host.get(*from..).unwrap_or_default()),
+            RouteHost::Owned(text) => Cow::Borrowed(text),
+        }
+    }
+
+    /// The path that routes are matched against and that goes onward.
+    pub fn path<'a, H: Head>(&self, head: &'a H) -> &'a str {
+        match head.path().get(self.path_skip..) {
+            Some("" | "*") | None => "/",
+            Some(rest) => rest,
+        }
+    }
+
+    /// The segment that carried the key, with its slash; empty: none did.
+    pub fn path_prefix<'a, H: Head>(&self, head: &'a H) -> &'a str {
+        head.path().get(..self.path_skip).unwrap_or_default()
+    }
+}
+
+/// The host of `host:port`, without the trailing dot of an absolute name.
+pub fn host_of(authority: &str) -> &str {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or(rest, |(host, _)| host),
+        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+    };
+    host.strip_suffix('.').unwrap_or(host)
+}
+
+/// Reads the keys of a request.
+///
+/// # Errors
+/// `malformed_key` where an explicit carrier holds something else than keys, `conflicting_keys` where two of them
+/// differ. Both are the caller's to mend: neither may end in a silent baseline.
+pub fn identify<H: Head>(head: &H, table: &Table) -> Result<Identity, Failure> {
+    let carriers = &table.estate.carriers;
+    let scan = Scan::new(head, carriers);
+    if let Some(twin) = scan.twin {
+        return Err(Failure::new(
+            Code::MalformedKey,
+            format!("header {twin:?} is {:?} but for '_'; write it with '-'", carriers.header.as_deref().unwrap_or("")),
+        ));
+    }
+    let host = host::read(head, table)?;
+    let path = path::read(head, table)?;
+    let query = query::read(head, table)?;
+    let baggage = baggage::in_baggage(&scan, table)?;
+    let traced = scan.trace_parent().is_some();
+    let tracestate = if traced { baggage::in_tracestate(&scan, table)? } else { None };
+
+    let mut identity = Identity {
+        keys: Keys::new(),
+        carrier: None,
+        strict: scan.strict() || baggage.as_ref().is_some_and(|found| found.strict),
+        host: host.rest,
+        path_skip: path.as_ref().map_or(0, |found| found.skip),
+        strip_query: query.present,
+        cookie: CookieChange::Keep,
+        traced,
+    };
+    for (carrier, keys) in [
+        (Carrier::Header, list::in_header(&scan.header, table)?),
+        (Carrier::Host, host.keys),
+        (Carrier::Path, path.map(|found| found.keys)),
+        (Carrier::Query, query.keys),
+        (Carrier::Baggage, baggage.map(|found| found.keys)),
+        (Carrier::Tracestate, tracestate),
+    ] {
+        identity.take_explicit(carrier, keys)?;
+    }
+    let navigates = head.method() == "GET" && scan.fetch_mode.is_none_or(|mode| mode == b"navigate");
+    if query.present && navigates && carriers.cookie.is_some() {
+        identity.cookie = if query.cleared { CookieChange::Clear } else { CookieChange::Set };
+    }
+    if identity.keys.is_empty() {
+        identity.fill_in(head, &scan, table, query.cleared);
+    }
+    Ok(identity)
+}
+
+impl Identity {
+    fn take_explicit(&mut self, carrier: Carrier, keys: Option<Keys>) -> Result<(), Failure> {
+        let Some(keys) = keys else { return Ok(()) };
+        match self.carrier {
+            None => {
+                self.keys = keys;
+                self.carrier = Some(carrier);
+                Ok(())
+            }
+            Some(_) if self.keys == keys => Ok(()),
+            Some(first) => Err(Failure::new(
+                Code::ConflictingKeys,
+                format!(
+                    "{first} says {}, {carrier} says {}; send one of them, or the same in both",
+                    join(&self.keys, ","),
+                    join(&keys, ",")
+                ),
+            )),
+        }
+    }
+
+    /// Carriers that only fill in: they never conflict, and what they hold wrongly is ignored.
+    fn fill_in<H: Head>(&mut self, head: &H, scan: &Scan<'_>, table: &Table, cleared: bool) {
+        let found = tools::read(head, scan, table)
+            .map(|keys| (Carrier::Alias, keys))
+            .or_else(|| {
+                let cookie = if cleared { None } else { list::in_cookie(&scan.cookie, table) };
+                cookie.map(|keys| (Carrier::Cookie, keys))
+            })
+            .or_else(|| origin::read(head, scan, table).map(|keys| (Carrier::Origin, keys)));
+        if let Some((carrier, keys)) = found {
+            self.carrier = Some(carrier);
+            self.keys = keys;
+        }
+    }
+}
+
+/// The keys, joined.
+pub fn join(keys: &[Key], separator: &str) -> String {
+    keys.iter().map(Key::as_str).collect::<Vec<_>>().join(separator)
+}

@@ -1,0 +1,154 @@
+//! Carrier `host`: `pr-42.D`, `pr-42.api.D`, `api--pr-42.D`, `pr-42--api.D`, lists of them, aliases, and the exact
+//! hosts of a preview. A label that begins with the prefix anywhere else is an error, never baseline.
+
+use std::borrow::Cow;
+
+use sidetrack_config::Key;
+use sidetrack_config::carriers::Carrier;
+use sidetrack_config::key::strip_prefix;
+
+use super::list::malformed;
+use super::{RouteHost, host_of};
+use crate::decision::{Keys, push_key};
+use crate::error::Failure;
+use crate::head::Head;
+use crate::route::table::Table;
+
+/// The keys of a host, and what is left of it.
+pub(super) struct Found {
+    pub(super) keys: Option<Keys>,
+    pub(super) rest: RouteHost,
+}
+
+/// Reads the host of a request.
+pub(super) fn read<H: Head>(head: &H, table: &Table) -> Result<Found, Failure> {
+    let raw = host_of(head.authority());
+    let host = lower(raw);
+    let (keys, rest) = read_host(&host, table).map_err(|why| malformed(Carrier::Host, &why))?;
+    let rest = match (rest, host) {
+        (RouteHost::Whole, Cow::Owned(host)) => RouteHost::Owned(host.into()),
+        (RouteHost::Tail(from), Cow::Owned(host)) => {
+            RouteHost::Owned(host.get(from..).unwrap_or_default().into())
+        }
+        (rest, _) => rest,
+    };
+    Ok(Found { keys, rest })
+}
+
+fn lower(text: &str) -> Cow<'_, str> {
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(text.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// Reads a host in lower case without its port; also used for the host of `Origin`.
+pub(super) fn read_host(host: &str, table: &Table) -> Result<(Option<Keys>, RouteHost), String> {
+    let Some(prefix) = table.estate.carriers.host_prefix.as_deref() else {
+        return Ok((None, RouteHost::Whole));
+    };
+    if let Some(key) = table.host(host) {
+        return Ok((Some(Keys::from_slice(&[key])), RouteHost::OfPreview));
+    }
+    let Some(below) = below_a_domain(host, &table.estate.domains) else {
+        return Ok((None, RouteHost::Whole));
+    };
+    let (label, others) = below.split_once('.').unwrap_or((below, ""));
+    if let Some(misplaced) = others.split('.').find(|label| label.split("--").any(|part| begins(part, prefix))) {
+        return Err(format!("{misplaced:?} is not the first label of the host"));
+    }
+    let Some(split) = read_label(label, prefix, table)? else { return Ok((None, RouteHost::Whole)) };
+    let after = label.len() + 1;
+    let rest = match split.service {
+        None => RouteHost::Tail(after),
+        // `pr-42--api.D`: what is left is the end of the host as it stands.
+        Some(service) if label.ends_with(service) => RouteHost::Tail(label.len() - service.len()),
+        Some(service) => {
+            RouteHost::Owned(format!("{service}.{}", host.get(after..).unwrap_or_default()).into())
+        }
+    };
+    Ok((Some(split.keys), rest))
+}
+
+/// The labels of `host` below the longest domain that it is in.
+fn below_a_domain<'a>(host: &'a str, domains: &[Box<str>]) -> Option<&'a str> {
+    domains.iter().find_map(|domain| host.strip_suffix(&**domain)?.strip_suffix('.')).filter(|below| !below.is_empty())
+}
+
+fn begins(label: &str, prefix: &str) -> bool {
+    strip_prefix(label, prefix).is_some()
+}
+
+struct Split<'a> {
+    keys: Keys,
+    service: Option<&'a str>,
+}
+
+/// Reads a first label: keys on one side, at most one service on the other, joined by `--`.
+fn read_label<'a>(label: &'a str, prefix: &str, table: &Table) -> Result<Option<Split<'a>>, String> {
+    // Punycode labels have a `--` that is none of ours.
+    if label.starts_with("xn--") {
+        return Ok(None);
+    }
+    let parts: smallvec::SmallVec<[Part<'a>; 4]> =
+        label.split("--").map(|part| Part::read(part, prefix, table)).collect::<Result<_, _>>()?;
+    if !parts.iter().any(|part| matches!(part, Part::Key(_))) {
+        return match begins(label, prefix) {
+            true => Err(format!("label {label:?} begins with {prefix:?} and holds no key")),
+            false => Ok(None),
+        };
+    }
+    let mut keys = Keys::new();
+    for part in &parts {
+        if let Part::Key(key) = part
+            && !push_key(&mut keys, *key)
+        {
+            return Err("it holds more than 8 keys".to_owned());
+        }
+    }
+    let service = service_side(label, &parts)
+        .ok_or_else(|| format!("label {label:?} must be keys and one service, joined by '--'"))?;
+    if service.is_some_and(|service| service.is_empty() || begins(service, prefix)) {
+        return Err(format!("label {label:?} has an empty part"));
+    }
+    Ok(Some(Split { keys, service }))
+}
+
+enum Part<'a> {
+    Key(Key),
+    Plain(&'a str),
+}
+
+impl<'a> Part<'a> {
+    fn read(text: &'a str, prefix: &str, table: &Table) -> Result<Self, String> {
+        if begins(text, prefix) {
+            let key = Key::parse(text, prefix).map_err(|why| format!("{text:?} {why}"))?;
+            return Ok(Self::Key(table.canonical(key)));
+        }
+        let alias = Key::bare(text).ok().and_then(|name| table.alias(&name));
+        Ok(alias.map_or(Self::Plain(text), Self::Key))
+    }
+}
+
+/// The plain parts of a label where they stand together at one end of it: `None` where they do not.
+fn service_side<'a>(label: &'a str, parts: &[Part<'a>]) -> Option<Option<&'a str>> {
+    let is_key = |part: &Part<'_>| matches!(part, Part::Key(_));
+    let leading = parts.iter().take_while(|part| is_key(part)).count();
+    let trailing = parts.iter().rev().take_while(|part| is_key(part)).count();
+    let plain: usize = parts.iter().filter(|part| !is_key(part)).count();
+    let length = |side: &[Part<'a>]| -> usize {
+        let texts: usize = side.iter().map(|part| if let Part::Plain(text) = part { text.len() } else { 0 }).sum();
+        texts + 2 * side.len().saturating_sub(1)
+    };
+    if plain == 0 {
+        Some(None)
+    } else if leading + plain == parts.len() {
+        let service = length(parts.get(leading..)?);
+        Some(Some(label.get(label.len() - service..)?))
+    } else if plain + trailing == parts.len() {
+        Some(Some(label.get(..length(parts.get(..plain)?))?))
+    } else {
+        None
+    }
+}

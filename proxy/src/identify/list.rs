@@ -1,0 +1,88 @@
+//! Lists of keys as carriers write them.
+
+use std::borrow::Cow;
+
+use sidetrack_config::Key;
+use sidetrack_config::carriers::Carrier;
+
+use super::scan::Lines;
+use crate::decision::{Keys, push_key};
+use crate::error::{Code, Failure};
+use crate::route::table::Table;
+
+/// Adds the keys of `text` to `keys`, aliases resolved.
+///
+/// # Errors
+/// A sentence for people: which text is no key and why.
+pub(super) fn read(keys: &mut Keys, text: &str, separator: &str, table: &Table) -> Result<(), String> {
+    let prefix = table.estate.carriers.prefix();
+    for item in text.split(separator) {
+        let item = item.trim_matches([' ', '\t']);
+        let key = Key::parse(item, prefix).map_err(|why| format!("{:?} {why}", shown(item)))?;
+        if !push_key(keys, table.canonical(key)) {
+            return Err("it holds more than 8 keys".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// The list of an explicit carrier that is one text.
+pub(super) fn explicit(carrier: Carrier, text: &str, separator: &str, table: &Table) -> Result<Keys, Failure> {
+    let mut keys = Keys::new();
+    read(&mut keys, text, separator, table).map_err(|why| malformed(carrier, &why))?;
+    Ok(keys)
+}
+
+/// `malformed_key` of a carrier.
+pub(super) fn malformed(carrier: Carrier, why: &str) -> Failure {
+    Failure::new(Code::MalformedKey, format!("{carrier}: {why}; write a key such as 42, pr-42 or shop-42"))
+}
+
+/// The list of our header: repeated lines count as one list, in order.
+pub(super) fn in_header(lines: &Lines<'_>, table: &Table) -> Result<Option<Keys>, Failure> {
+    if lines.is_empty() {
+        return Ok(None);
+    }
+    let mut keys = Keys::new();
+    for line in lines {
+        let text = std::str::from_utf8(line)
+            .map_err(|_| malformed(Carrier::Header, "it holds bytes that are no text"))?;
+        read(&mut keys, text, ",", table).map_err(|why| malformed(Carrier::Header, &why))?;
+    }
+    Ok(Some(keys))
+}
+
+/// The list of our cookie. It only fills in: what is malformed is ignored.
+pub(super) fn in_cookie(lines: &Lines<'_>, table: &Table) -> Option<Keys> {
+    let name = table.estate.carriers.cookie.as_deref()?;
+    let pairs = lines.iter().filter_map(|line| std::str::from_utf8(line).ok()).flat_map(|line| line.split(';'));
+    let value = pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(n, _)| *n == name)?.1;
+    let mut keys = Keys::new();
+    read(&mut keys, &percent_decoded(value)?, ".", table).ok()?;
+    Some(keys)
+}
+
+/// `%XX` decoded; `None` where an escape is cut off or the result is no text.
+pub(super) fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'%' => hex(bytes.next()?)? << 4 | hex(bytes.next()?)?,
+            other => other,
+        });
+    }
+    String::from_utf8(out).ok().map(Cow::Owned)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+/// What a client wrote, cut to a length that a message can bear.
+fn shown(text: &str) -> &str {
+    text.char_indices().nth(60).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
+}

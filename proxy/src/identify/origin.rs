@@ -1,0 +1,27 @@
+//! Carrier `origin`: a page of a preview calls another host of ours. Preflights and plain cross-origin calls carry
+//! no header of ours; the page's own host is in `Origin`.
+
+use super::host::read_host;
+use super::host_of;
+use super::scan::Scan;
+use crate::decision::Keys;
+use crate::head::Head;
+use crate::route::table::Table;
+
+pub(super) fn read<H: Head>(head: &H, scan: &Scan<'_>, table: &Table) -> Option<Keys> {
+    if !table.estate.carriers.origin || !(scan.is_preflight || is_ours(head, table)) {
+        return None;
+    }
+    let origin = std::str::from_utf8(scan.origin?).ok()?;
+    let authority = origin.split_once("://")?.1;
+    let (keys, _) = read_host(&host_of(authority).to_ascii_lowercase(), table).ok()?;
+    keys.filter(|keys| keys.iter().all(|key| table.preview(key).is_some()))
+}
+
+/// Whether the request goes to a domain of ours.
+fn is_ours<H: Head>(head: &H, table: &Table) -> bool {
+    let host = host_of(head.authority()).to_ascii_lowercase();
+    table.estate.domains.iter().any(|domain| {
+        host.strip_suffix(&**domain).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+    })
+}

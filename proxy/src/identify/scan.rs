@@ -1,0 +1,82 @@
+//! One pass over the fields of a head: what any carrier needs, by slot.
+
+use sidetrack_config::carriers::Place;
+use sidetrack_config::model::Carriers;
+use smallvec::SmallVec;
+
+use super::traceparent::{TraceParent, parse};
+use crate::head::Head;
+
+/// The values of a field, line by line.
+pub(super) type Lines<'a> = SmallVec<[&'a [u8]; 2]>;
+
+/// The fields that identify reads.
+#[derive(Default)]
+pub(super) struct Scan<'a> {
+    pub(super) header: Lines<'a>,
+    /// A field that is our header but for `_`: some servers read both as one, so neither may pass.
+    pub(super) twin: Option<&'a str>,
+    pub(super) baggage: Lines<'a>,
+    pub(super) tracestate: Lines<'a>,
+    traceparent: Lines<'a>,
+    pub(super) cookie: Lines<'a>,
+    pub(super) origin: Option<&'a [u8]>,
+    pub(super) fetch_mode: Option<&'a [u8]>,
+    pub(super) is_preflight: bool,
+    strict: Option<&'a [u8]>,
+    /// Headers of other tools: position in the configured sets, value.
+    pub(super) tools: SmallVec<[(&'static str, &'a [u8]); 1]>,
+}
+
+impl<'a> Scan<'a> {
+    pub(super) fn new<H: Head>(head: &'a H, carriers: &Carriers) -> Self {
+        let mut scan = Self::default();
+        let ours = carriers.header.as_deref().unwrap_or("");
+        for (name, value) in head.fields() {
+            match name {
+                "baggage" => scan.baggage.push(value),
+                "tracestate" => scan.tracestate.push(value),
+                "traceparent" => scan.traceparent.push(value),
+                "cookie" => scan.cookie.push(value),
+                "origin" => scan.origin = Some(value),
+                "sec-fetch-mode" => scan.fetch_mode = Some(value),
+                "access-control-request-method" => scan.is_preflight = head.method() == "OPTIONS",
+                "x-pr-strict" => scan.strict = Some(value),
+                _ => {}
+            }
+            if name.len() == ours.len() && !ours.is_empty() {
+                if name == ours {
+                    scan.header.push(value);
+                } else if is_twin(name, ours) {
+                    scan.twin = Some(name);
+                }
+            }
+            for place in carriers.aliases.iter().flat_map(|tool| tool.places) {
+                if let Place::Header(wanted) = place
+                    && *wanted == name
+                {
+                    scan.tools.push((wanted, value));
+                }
+            }
+        }
+        scan
+    }
+
+    /// Anything but an explicit no: a typing error must not turn strictness off.
+    pub(super) fn strict(&self) -> bool {
+        self.strict.is_some_and(|value| !matches!(value, b"0" | b"false" | b""))
+    }
+
+    /// The caller's trace, where there is exactly one and it is valid.
+    pub(super) fn trace_parent(&self) -> Option<TraceParent> {
+        match self.traceparent.as_slice() {
+            [one] => parse(one),
+            _ => None,
+        }
+    }
+}
+
+/// Whether `name` is `ours` with `_` in place of some `-`.
+fn is_twin(name: &str, ours: &str) -> bool {
+    name.len() == ours.len() && name.bytes().zip(ours.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
+}

@@ -1,0 +1,42 @@
+//! Carrier `alias`: what other tools write. A value that is no key of ours is theirs, and not our error.
+
+use sidetrack_config::Key;
+use sidetrack_config::carriers::Place;
+
+use super::baggage::members;
+use super::list::percent_decoded;
+use super::query;
+use super::scan::Scan;
+use crate::decision::Keys;
+use crate::head::Head;
+use crate::route::table::Table;
+
+/// The first value, in the order of the configured sets, that names a preview here.
+pub(super) fn read<H: Head>(head: &H, scan: &Scan<'_>, table: &Table) -> Option<Keys> {
+    let places = table.estate.carriers.aliases.iter().flat_map(|tool| tool.places);
+    places.filter_map(|place| one(place, head, scan, table)).next().map(|key| Keys::from_slice(&[key]))
+}
+
+fn one<H: Head>(place: &Place, head: &H, scan: &Scan<'_>, table: &Table) -> Option<Key> {
+    match place {
+        Place::Header(name) => scan
+            .tools
+            .iter()
+            .filter(|(found, _)| found == name)
+            .find_map(|(_, value)| known(std::str::from_utf8(value).ok()?, table)),
+        Place::Baggage(name) => members(&scan.baggage, name).find_map(|value| {
+            let value = value.split_once(';').map_or(value, |(value, _)| value);
+            known(&percent_decoded(value.trim())?, table)
+        }),
+        Place::Tracestate(name) if scan.trace_parent().is_some() => {
+            members(&scan.tracestate, name).find_map(|value| known(value.trim(), table))
+        }
+        Place::Tracestate(_) => None,
+        Place::Query(name) => known(&query::value(head.query()?, name)?, table),
+    }
+}
+
+fn known(text: &str, table: &Table) -> Option<Key> {
+    let key = table.canonical(Key::parse(text.trim(), table.estate.carriers.prefix()).ok()?);
+    table.preview(&key).map(|preview| preview.key)
+}

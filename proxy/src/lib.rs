@@ -1,0 +1,25 @@
+//! The walk of a request.
+//!
+//! ```text
+//! accept -> identify -> route -> (admit) -> pick -> forward -> record
+//! ```
+//!
+//! [`walk`] is the spine: it calls each step once, left to right. [`identify`], [`route`] and [`pick`] are pure and
+//! yield one [`decision::Decision`], which forwarding, logs, receipts and `explain` all read.
+
+pub mod accept;
+pub mod identify;
+pub mod route;
+pub mod admit;
+pub mod pick;
+pub mod forward;
+pub mod record;
+
+pub mod walk;
+pub mod decision;
+pub mod error;
+pub mod head;
+pub mod respond;
+
+pub mod drain;
+pub mod worker;

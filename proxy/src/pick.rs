@@ -1,0 +1,163 @@
+//! Step 4: which target and which endpoint. Pure: loads, ejections, time and seed are arguments.
+
+pub mod passive;
+
+use std::sync::Arc;
+
+use sidetrack_config::key::{Key, MAX_KEYS};
+use sidetrack_config::model::UnknownPreview;
+use smallvec::SmallVec;
+
+use crate::decision::{Reason, Target};
+use crate::error::{Code, Failure};
+use crate::identify::Identity;
+use crate::route::table::{Endpoint, Service, Table};
+
+/// The target of a request for `service`: the first preview that declares a fork of it, named keys in order and
+/// then their parents breadth-first; else the baseline.
+///
+/// # Errors
+/// `unknown_preview` or `preview_expired` where policy or `X-PR-Strict` forbids the baseline; `no_route` where the
+/// service has no baseline.
+pub fn target<'t>(
+    identity: &Identity,
+    service: &'t Service,
+    table: &'t Table,
+) -> Result<(Target<'t>, Reason), Failure> {
+    if identity.keys.is_empty() {
+        return Ok((baseline(service, None)?, Reason::NoKey));
+    }
+    let unknown = identity.keys.iter().find(|key| table.preview(key).is_none());
+    if let Some(key) = unknown
+        && table.estate.unknown_preview == UnknownPreview::Reject
+    {
+        return Err(absent(key, table));
+    }
+    if let Some(found) = declared(&identity.keys, service, table) {
+        return Ok(found);
+    }
+    match unknown {
+        Some(key) if identity.strict => Err(absent(key, table)),
+        Some(_) => Ok((baseline(service, unknown)?, Reason::UnknownPreview)),
+        None => Ok((baseline(service, identity.keys.first())?, Reason::NoFork)),
+    }
+}
+
+/// The first fork that the keys or their parents declare, even one that is down.
+fn declared<'t>(keys: &[Key], service: &Service, table: &'t Table) -> Option<(Target<'t>, Reason)> {
+    let named = keys.iter().filter_map(|key| table.preview(key));
+    for preview in named.clone() {
+        if let Some(endpoints) = preview.fork(service) {
+            return Some((Target::Fork(preview, endpoints), Reason::Fork));
+        }
+    }
+    if named.clone().all(|preview| preview.parents.is_empty()) {
+        return None;
+    }
+    let mut queue: SmallVec<[Key; 2 * MAX_KEYS]> = SmallVec::from_slice(keys);
+    let mut next = 0;
+    while let Some(preview) = queue.get(next).map(|key| table.preview(key)) {
+        if next >= keys.len()
+            && let Some(preview) = preview
+            && let Some(endpoints) = preview.fork(service)
+        {
+            return Some((Target::Fork(preview, endpoints), Reason::ParentFork));
+        }
+        for parent in preview.map(|preview| preview.parents.iter()).unwrap_or_default() {
+            let parent = table.canonical(*parent);
+            if queue.len() < keys.len() + MAX_KEYS && !queue.contains(&parent) {
+                queue.push(parent);
+            }
+        }
+        next += 1;
+    }
+    None
+}
+
+/// The baseline of a service.
+///
+/// # Errors
+/// `no_route` where it has none.
+pub fn baseline<'t>(service: &'t Service, key: Option<&Key>) -> Result<Target<'t>, Failure> {
+    service.baseline.as_ref().map(Target::Baseline).ok_or_else(|| {
+        let detail = match key {
+            Some(key) => format!("service {} exists only in previews, and {key} does not fork it", service.name),
+            None => format!("service {} exists only in previews; name one, as in X-PR-ID: 42", service.name),
+        };
+        Failure::new(Code::NoRoute, detail)
+    })
+}
+
+/// A named preview that is not there.
+fn absent(key: &Key, table: &Table) -> Failure {
+    let failure = match table.is_gone(key) {
+        true => Failure::new(Code::PreviewExpired, format!("preview {key} has ended")),
+        false => Failure::new(Code::UnknownPreview, format!("no preview {key} is known here")),
+    };
+    failure.about(*key)
+}
+
+/// What a worker knows of the endpoints.
+pub trait View {
+    /// Requests under way to it.
+    fn outstanding(&self, endpoint: &Endpoint) -> u32;
+    /// Whether it is passively ejected now.
+    fn is_ejected(&self, endpoint: &Endpoint) -> bool;
+}
+
+/// One endpoint of a set, by power of two choices: of two drawn by `seed`, the one with fewer requests under way
+/// (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing"). Unhealthy ones and those in `tried`
+/// are left out; ejected ones too, unless nothing else is left. `None`: nothing is left at all.
+pub fn endpoint<'t>(
+    set: &'t [Arc<Endpoint>],
+    view: &impl View,
+    tried: &[u64],
+    seed: u64,
+) -> Option<&'t Arc<Endpoint>> {
+    let usable = |endpoint: &Endpoint| endpoint.is_healthy() && !tried.contains(&endpoint.id);
+    if let [only] = set {
+        return usable(only).then_some(only);
+    }
+    let best = |accept: &dyn Fn(&Endpoint) -> bool| {
+        let count = set.iter().filter(|endpoint| accept(endpoint)).count();
+        let nth = |number: usize| set.iter().filter(|endpoint| accept(endpoint)).nth(number);
+        let (first, second) = draw_two(count, seed)?;
+        let (first, second) = (nth(first)?, nth(second)?);
+        Some(if view.outstanding(second) < view.outstanding(first) { second } else { first })
+    };
+    best(&|endpoint| usable(endpoint) && !view.is_ejected(endpoint)).or_else(|| best(&usable))
+}
+
+/// Two different numbers below `count`, or the only one twice; `None` below zero.
+fn draw_two(count: usize, seed: u64) -> Option<(usize, usize)> {
+    let below = |limit: usize, seed: u64| {
+        // The high half of a product is spread evenly enough, and costs no division.
+        let product = u128::from(seed) * u128::try_from(limit).unwrap_or(1);
+        usize::try_from(product >> 64).unwrap_or(0)
+    };
+    if count < 2 {
+        return (count == 1).then_some((0, 0));
+    }
+    let first = below(count, seed);
+    let step = 1 + below(count - 1, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    Some((first, (first + step) % count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn two_draws_differ_and_are_in_range(count in 0usize..50, seed: u64) {
+            match draw_two(count, seed) {
+                None => prop_assert_eq!(count, 0),
+                Some((first, second)) => {
+                    prop_assert!(first < count && second < count);
+                    prop_assert!(count == 1 || first != second);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! Step 6: exactly one record per request, whatever becomes of it. The record travels with the answer's body, and is
+//! written when that ends, or is dropped.
+
+pub mod access_log;
+pub mod metrics;
+pub mod receipt;
+
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use sidetrack_config::Key;
+use sidetrack_config::carriers::Carrier;
+use tokio::sync::oneshot;
+
+use crate::accept::connection::Connection;
+use crate::decision::{Decision, Keys, Reason, Side, Target};
+use crate::error::Code;
+use crate::forward::body::Source;
+use crate::forward::forwarded::{REQUEST_ID, client};
+use crate::forward::upstream_body::{BodyError, UpstreamBody};
+use crate::identify::{CookieChange, Identity};
+use crate::route::table::{Service, Table};
+use crate::worker::Worker;
+use access_log::{Entry, RawTexts, Texts};
+use metrics::{CLIENT_CLOSED, Sample};
+
+/// What is known about a request so far. Dropped, it is written.
+pub struct Record {
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    table: Rc<Arc<Table>>,
+    started: Instant,
+    request_id: HeaderValue,
+    client: IpAddr,
+    line: Option<Line>,
+    service: Option<usize>,
+    identity: Option<Identity>,
+    side: Side,
+    reason: Option<Reason>,
+    preview: Option<Key>,
+    endpoint: Option<SocketAddr>,
+    retries: u8,
+    status: u16,
+    error: Option<Code>,
+    source: Option<Rc<Source>>,
+    sent: Option<Instant>,
+    upstream: Option<Duration>,
+    response_bytes: u64,
+    tunnel_bytes: u64,
+    complete: bool,
+}
+
+/// What only the access log wants.
+struct Line {
+    time: SystemTime,
+    method: http::Method,
+    host: HeaderValue,
+    target: http::Uri,
+    user_agent: Option<HeaderValue>,
+}
+
+impl Record {
+    /// Begins the record of a request.
+    pub fn begin(
+        worker: &Rc<Worker>,
+        connection: &Rc<Connection>,
+        request: &Request<Incoming>,
+        table: &Rc<Arc<Table>>,
+    ) -> Self {
+        worker.stats.requests_in_flight.inc();
+        worker.in_flight.set(worker.in_flight.get() + 1);
+        connection.lifeline.began();
+        let fields = request.headers();
+        let given = fields.get(REQUEST_ID).filter(|id| connection.trusted && id.len() <= 128);
+        let line = worker.shared.log.is_some().then(|| Line {
+            time: SystemTime::now(),
+            method: request.method().clone(),
+            host: fields.get(http::header::HOST).cloned().unwrap_or(HeaderValue::from_static("")),
+            target: request.uri().clone(),
+            user_agent: fields.get(http::header::USER_AGENT).cloned(),
+        });
+        Self {
+            started: Instant::now(),
+            request_id: given.cloned().unwrap_or_else(|| new_id(worker)),
+            client: client(connection, fields),
+            worker: Rc::clone(worker),
+            connection: Rc::clone(connection),
+            table: Rc::clone(table),
+            line,
+            service: None,
+            identity: None,
+            side: Side::None,
+            reason: None,
+            preview: None,
+            endpoint: None,
+            retries: 0,
+            status: 0,
+            error: None,
+            source: None,
+            sent: None,
+            upstream: None,
+            response_bytes: 0,
+            tunnel_bytes: 0,
+            complete: false,
+        }
+    }
+
+    /// The keys are known.
+    pub fn identified(&mut self, identity: &Identity) {
+        self.identity = Some(identity.clone());
+    }
+
+    /// The service is known.
+    pub fn routed(&mut self, service: &Service) {
+        self.service = Some(service.index);
+    }
+
+    /// The target is known, or another one than before.
+    pub fn decided(&mut self, decision: &Decision<'_>) {
+        self.side = decision.target.side();
+        self.reason = Some(decision.reason);
+        self.preview = match decision.target {
+            Target::Fork(preview, _) => Some(preview.key),
+            Target::Baseline(_) => None,
+        };
+    }
+
+    /// The request is sent to an endpoint, for the first time or again.
+    pub fn sending(&mut self, endpoint: SocketAddr, source: &Rc<Source>) {
+        if self.endpoint.replace(endpoint).is_some() {
+            self.retries = self.retries.saturating_add(1);
+            self.worker.stats.retries.inc();
+        }
+        self.sent = Some(Instant::now());
+        self.source = Some(Rc::clone(source));
+    }
+
+    /// The upstream's head is there.
+    pub fn answered(&mut self) {
+        self.upstream = self.sent.map(|sent| sent.elapsed());
+    }
+
+    /// The proxy answers by itself.
+    pub fn failed(&mut self, code: Code) {
+        self.error = Some(code);
+        self.side = Side::None;
+        self.worker.stats.error(code);
+    }
+
+    /// Who asked.
+    pub fn client(&self) -> IpAddr {
+        self.client
+    }
+
+    /// The id of the request.
+    pub fn request_id(&self) -> &HeaderValue {
+        &self.request_id
+    }
+
+    /// What was read from the request.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// Whether the request came over TLS.
+    pub fn is_secure(&self) -> bool {
+        self.connection.secure
+    }
+
+    /// Whether the proxy answers by itself, and with what.
+    pub fn error(&self) -> Option<Code> {
+        self.error
+    }
+
+    /// Whether the client speaks HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.connection.is_http2
+    }
+
+    /// Where the keys were found.
+    pub fn carrier(&self) -> Option<Carrier> {
+        self.identity.as_ref().and_then(|identity| identity.carrier)
+    }
+
+    /// What becomes of the cookie: an unknown preview that a cookie names is told once, and the cookie cleared.
+    pub fn cookie(&self) -> CookieChange {
+        let absent = matches!(self.error, Some(Code::UnknownPreview | Code::PreviewExpired));
+        match (self.carrier(), self.error) {
+            (Some(Carrier::Cookie), _) if absent => CookieChange::Clear,
+            (_, Some(_)) if self.status >= 400 && self.cookie_asked() == CookieChange::Set => CookieChange::Keep,
+            _ => self.cookie_asked(),
+        }
+    }
+
+    fn cookie_asked(&self) -> CookieChange {
+        self.identity.as_ref().map_or(CookieChange::Keep, |identity| identity.cookie)
+    }
+
+    /// The service that the route named.
+    pub fn service_name(&self) -> Option<&str> {
+        self.service().map(|service| &*service.name)
+    }
+
+    fn service(&self) -> Option<&Service> {
+        self.service.and_then(|index| self.table.estate.services.get(index)).map(AsRef::as_ref)
+    }
+
+    /// The receipt of what was decided here; `None` without a key.
+    pub fn receipt(&self) -> Option<String> {
+        self.identity.as_ref().filter(|identity| !identity.keys.is_empty())?;
+        receipt::entry(self.service_name(), self.preview.as_ref(), self.reason, self.table.generation)
+    }
+
+    /// Sends the answer on, and the record with its body, or to its tunnel.
+    pub fn attach(mut self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+        self.status = response.status().as_u16();
+        // An answer without a body is complete with its head.
+        self.complete = response.body().is_end_stream();
+        let body = response.body_mut();
+        match std::mem::replace(&mut body.content, Content::Own(None)) {
+            // A tunnel that is gone already drops the record, which writes it.
+            Content::Tunnel(give) => drop(give.send(self)),
+            content => {
+                body.content = content;
+                body.record = Some(self);
+            }
+        }
+        response
+    }
+
+    /// A tunnel ended.
+    pub fn tunnelled(&mut self, sent: u64, received: u64) {
+        self.tunnel_bytes = sent;
+        self.response_bytes = received;
+    }
+
+    fn keys(&self) -> Keys {
+        self.identity.as_ref().map(|identity| identity.keys.clone()).unwrap_or_default()
+    }
+
+    fn sample(&self) -> Sample {
+        Sample {
+            side: self.side,
+            reason: self.reason,
+            status: if self.status == 0 { CLIENT_CLOSED } else { self.status },
+            duration: self.started.elapsed(),
+            request_bytes: self.source.as_ref().map_or(0, |source| source.bytes()) + self.tunnel_bytes,
+            response_bytes: self.response_bytes,
+        }
+    }
+
+    fn count(&self, sample: &Sample) {
+        let metrics = &self.worker.shared.metrics;
+        let stats = self.service().map_or(metrics.unrouted(), |service| &*service.stats);
+        stats.record(self.worker.index, sample);
+        for preview in self.identity.iter().flat_map(|id| id.keys.iter()).filter_map(|key| self.table.preview(key)) {
+            preview.stats.record(self.side);
+            if self.error.is_some() {
+                preview.stats.error();
+            }
+        }
+    }
+
+    fn write(&mut self, sample: &Sample) {
+        let (Some(log), Some(line)) = (&self.worker.shared.log, self.line.take()) else { return };
+        let host = line.target.authority().map_or(line.host.as_bytes(), |name| name.as_str().as_bytes());
+        log.log(Entry {
+            time: line.time,
+            texts: Texts::new(&RawTexts {
+                request_id: self.request_id.as_bytes(),
+                host,
+                path: line.target.path_and_query().map_or("", |path| path.as_str()).as_bytes(),
+                service: self.service_name().unwrap_or("").as_bytes(),
+                user_agent: line.user_agent.as_ref().map_or(&[], HeaderValue::as_bytes),
+            }),
+            client: self.client,
+            connection: self.connection.id,
+            protocol: if self.connection.is_http2 { "HTTP/2" } else { "HTTP/1.1" },
+            scheme: self.connection.scheme(),
+            method: line.method,
+            keys: self.keys(),
+            carrier: self.carrier(),
+            target: self.side,
+            reason: self.reason,
+            preview: self.preview,
+            generation: self.table.generation,
+            endpoint: self.endpoint,
+            retries: self.retries,
+            status: self.status,
+            error: self.error,
+            request_bytes: sample.request_bytes,
+            response_bytes: sample.response_bytes,
+            duration: sample.duration,
+            upstream: self.upstream,
+            aborted: !self.complete,
+        });
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let sample = self.sample();
+        self.count(&sample);
+        self.write(&sample);
+        self.worker.stats.requests_in_flight.dec();
+        self.worker.in_flight.set(self.worker.in_flight.get().saturating_sub(1));
+        self.connection.lifeline.ended();
+    }
+}
+
+/// A fresh id: 128 random bits, in hexadecimal.
+fn new_id(worker: &Worker) -> HeaderValue {
+    let text = format!("{:016x}{:016x}", worker.random(), worker.random());
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("0"))
+}
+
+/// The body of an answer, with the record that ends with it.
+pub struct ResponseBody {
+    content: Content,
+    record: Option<Record>,
+}
+
+enum Content {
+    Own(Option<Bytes>),
+    Upstream(Box<UpstreamBody>),
+    /// None: a tunnel follows, and wants the record.
+    Tunnel(oneshot::Sender<Record>),
+}
+
+impl ResponseBody {
+    /// No body.
+    pub const fn empty() -> Self {
+        Self { content: Content::Own(None), record: None }
+    }
+
+    /// A body of our own.
+    pub fn own(bytes: Bytes) -> Self {
+        Self { content: Content::Own(Some(bytes).filter(|bytes| !bytes.is_empty())), record: None }
+    }
+
+    /// The body that the upstream sends.
+    pub fn upstream(body: UpstreamBody) -> Self {
+        Self { content: Content::Upstream(Box::new(body)), record: None }
+    }
+
+    /// No body, but a tunnel that wants the record.
+    pub const fn tunnel(give: oneshot::Sender<Record>) -> Self {
+        Self { content: Content::Tunnel(give), record: None }
+    }
+
+    fn note(&mut self, frame: &Frame<Bytes>) {
+        let ended = match &self.content {
+            Content::Own(left) => left.is_none(),
+            Content::Upstream(body) => body.is_end_stream(),
+            Content::Tunnel(_) => true,
+        };
+        if let Some(record) = &mut self.record {
+            let count = frame.data_ref().map_or(0, Bytes::len);
+            record.response_bytes += u64::try_from(count).unwrap_or(0);
+            record.complete |= ended || frame.is_trailers();
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = match &mut self.content {
+            Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Upstream(body) => Pin::new(body.as_mut()).poll_frame(cx),
+            Content::Tunnel(_) => Poll::Ready(None),
+        };
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => self.note(frame),
+            Poll::Ready(None) => {
+                if let Some(record) = &mut self.record {
+                    record.complete = true;
+                }
+                self.record = None;
+            }
+            Poll::Ready(Some(Err(_))) => self.record = None,
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Own(bytes) => bytes.is_none(),
+            Content::Upstream(body) => body.is_end_stream(),
+            Content::Tunnel(_) => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Own(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(0)))
+            }
+            Content::Upstream(body) => body.size_hint(),
+            Content::Tunnel(_) => SizeHint::with_exact(0),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The receipt: what the answer to a keyed request says about the decision that it met here.
+
+use std::fmt::Write;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use sidetrack_config::Key;
+
+use crate::decision::Reason;
+
+/// Where receipts stand.
+pub const ROUTE: HeaderName = HeaderName::from_static("x-pr-route");
+
+/// The most bytes of all receipts of an answer: a chain of a hundred hops must not make the head too large.
+const BOUND: usize = 4 << 10;
+
+/// One entry: `checkout@42;reason=fork;gen=17`. `None` where nothing was decided.
+pub fn entry(
+    service: Option<&str>,
+    preview: Option<&Key>,
+    reason: Option<Reason>,
+    generation: u64,
+) -> Option<String> {
+    let (service, reason) = (service?, reason?);
+    let mut text = String::with_capacity(service.len() + 64);
+    let at = preview.map_or("baseline", Key::as_str);
+    write!(text, "{service}@{at};reason={reason};gen={generation}").ok()?;
+    Some(text)
+}
+
+/// Puts our entry before those of the upstream's answer, in one line.
+pub fn prepend(fields: &mut HeaderMap, entry: String) {
+    let mut list = entry.into_bytes();
+    for line in fields.get_all(ROUTE) {
+        if list.len() + line.len() + 2 <= BOUND {
+            list.extend_from_slice(b", ");
+            list.extend_from_slice(line.as_bytes());
+        }
+    }
+    if let Ok(value) = HeaderValue::from_bytes(&list) {
+        fields.insert(ROUTE, value);
+    }
+}

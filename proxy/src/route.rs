@@ -1,0 +1,58 @@
+//! Step 3: host and path to service.
+
+pub mod build;
+pub mod hosts;
+pub mod sharded;
+pub mod snapshot;
+pub mod table;
+
+use crate::error::{Code, Failure};
+use crate::head::Head;
+use crate::identify::{Identity, RouteHost};
+use hosts::{Hit, normalised};
+use table::{Service, Table};
+
+/// The service that serves this request.
+///
+/// # Errors
+/// `no_route` where no route matches; `malformed_request` where a lenient server would read the path as one that
+/// another route matches, so that what we route and what it serves would differ.
+pub fn route<'t, H: Head>(head: &H, identity: &Identity, table: &'t Table) -> Result<&'t Service, Failure> {
+    let path = identity.path(head);
+    let found = find(head, identity, table, path);
+    if let Some(lenient) = normalised(path)
+        && find(head, identity, table, &lenient) != found
+    {
+        return Err(Failure::new(
+            Code::MalformedRequest,
+            "the path reads as another route once '..', '//', %2e and %2f are resolved; write it resolved",
+        ));
+    }
+    let service = found.and_then(|hit| table.estate.services.get(hit.service));
+    service.map(AsRef::as_ref).ok_or_else(|| {
+        Failure::new(
+            Code::NoRoute,
+            format!("no route matches host {:?} and path {:?}", short(&identity.host_text(head)), short(path)),
+        )
+    })
+}
+
+fn find<H: Head>(head: &H, identity: &Identity, table: &Table, path: &str) -> Option<Hit> {
+    let routes = &table.estate.routes;
+    match &identity.host {
+        // A host of its own has no rest: a wildcard route may know it, else it stands for the base domain.
+        RouteHost::OfPreview => {
+            let own = identity.host_text(head);
+            routes
+                .find_named(&own, path)
+                .or_else(|| table.estate.domains.last().and_then(|base| routes.find_named(base, path)))
+                .or_else(|| routes.find(&own, path))
+        }
+        _ => routes.find(&identity.host_text(head), path),
+    }
+}
+
+/// At most 80 characters of what a client wrote, for a message.
+fn short(text: &str) -> &str {
+    text.char_indices().nth(80).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
+}

@@ -1,0 +1,305 @@
+//! From the checked model to the table: names become indexes, addresses become endpoints that keep their identity
+//! from one snapshot to the next.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
+
+use rustls_pki_types::ServerName;
+use sidetrack_config::Key;
+use sidetrack_config::model::{self, Config};
+
+use super::hosts::Routes;
+use super::sharded::Sharded;
+use super::table::{Endpoint, Endpoints, Estate, Hold, Preview, Service, Table, Upstream};
+use crate::forward::upstream_tls::{ClientTls, server_name};
+use crate::record::metrics::{PreviewStats, ServiceStats};
+
+/// Makes tables, and remembers what must stay the same between them.
+#[derive(Debug)]
+pub struct Builder {
+    workers: usize,
+    tls: ClientTls,
+    endpoints: HashMap<Identity, Weak<Endpoint>>,
+    sweep_at: usize,
+    next_id: u64,
+    upstreams: HashMap<Box<str>, Arc<Upstream>>,
+    stats: HashMap<Box<str>, Arc<ServiceStats>>,
+    names: HashMap<(Box<str>, u16), Vec<SocketAddr>>,
+}
+
+/// What makes an endpoint the same one: its address, how it is spoken to, and the name it must prove.
+type Identity = (SocketAddr, usize, Option<ServerName<'static>>);
+
+/// Why a preview can't join the table.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// The alias names another preview.
+    #[error("alias {0} already names preview {1}")]
+    Alias(Key, Key),
+    /// The key is an alias of another preview.
+    #[error("{0} is an alias of preview {1}")]
+    Key(Key, Key),
+    /// The host names another preview.
+    #[error("host {0} already names preview {1}")]
+    Host(Box<str>, Key),
+}
+
+impl Builder {
+    /// A builder for a proxy with so many workers.
+    pub fn new(workers: usize) -> Self {
+        Self {
+            workers,
+            tls: ClientTls::default(),
+            endpoints: HashMap::new(),
+            sweep_at: 1024,
+            next_id: 1,
+            upstreams: HashMap::new(),
+            stats: HashMap::new(),
+            names: HashMap::new(),
+        }
+    }
+
+    /// Sets the addresses of a name; `true` if they are others than before.
+    pub fn resolved(&mut self, name: &str, port: u16, mut addresses: Vec<SocketAddr>) -> bool {
+        addresses.sort_unstable();
+        addresses.dedup();
+        let before = self.names.insert((name.into(), port), addresses.clone());
+        before.as_ref() != Some(&addresses)
+    }
+
+    /// Keeps the addresses of these names only.
+    pub fn forget_names(&mut self, keep: impl Fn(&str, u16) -> bool) {
+        self.names.retain(|(name, port), _| keep(name, *port));
+    }
+
+    /// What a file says about the whole estate.
+    ///
+    /// # Errors
+    /// A TLS setting of a service that can't be used, in words.
+    pub fn estate(&mut self, config: &Config) -> Result<Estate, String> {
+        let services = config
+            .services
+            .iter()
+            .enumerate()
+            .map(|(index, service)| self.service(index, service).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()?;
+        let kept = |name: &str| config.services.iter().any(|service| &*service.name == name);
+        self.upstreams.retain(|name, _| kept(name));
+        self.stats.retain(|name, _| kept(name));
+        let secrets = config.access.iter().chain(config.previews.values().filter_map(|p| p.access.as_ref()));
+        Ok(Estate {
+            carriers: config.carriers.clone(),
+            domains: config.domains.clone(),
+            unknown_preview: config.unknown_preview,
+            access: config.access.clone(),
+            secret_headers: secrets
+                .filter_map(|access| http::HeaderName::from_bytes(access.header.as_ref()?.name.as_bytes()).ok())
+                .collect(),
+            role: config.role,
+            services,
+            routes: Routes::new(&config.routes),
+            hold: Hold {
+                timeout: config.limits.hold_timeout,
+                requests: config.limits.hold_requests,
+                bytes: config.limits.hold_bytes,
+            },
+        })
+    }
+
+    fn service(&mut self, index: usize, service: &model::Service) -> Result<Service, String> {
+        let upstream = self.upstream(service)?;
+        let stats = self
+            .stats
+            .entry(service.name.clone())
+            .or_insert_with(|| Arc::new(ServiceStats::new(&service.name, self.workers)));
+        let stats = Arc::clone(stats);
+        Ok(Service {
+            index,
+            name: service.name.clone(),
+            baseline: service.baseline.as_ref().map(|list| self.endpoints(list, service, &upstream)),
+            timeouts: service.timeouts,
+            host: service.host.clone(),
+            stats,
+        })
+    }
+
+    /// How to talk to a service: the same as before unless something about it changed, so that connections stay.
+    fn upstream(&mut self, service: &model::Service) -> Result<Arc<Upstream>, String> {
+        let tls = service.protocol.is_tls().then(|| {
+            let settings = service.tls.clone().unwrap_or_default();
+            self.tls
+                .connector(&settings, service.protocol.is_http2())
+                .map_err(|error| format!("service {}: {error}", service.name))
+        });
+        let upstream = Upstream {
+            protocol: service.protocol,
+            tls: tls.transpose()?,
+            connect_timeout: service.timeouts.connect,
+            health_check: service.health_check.clone(),
+        };
+        if let Some(before) = self.upstreams.get(&service.name)
+            && **before == upstream
+        {
+            return Ok(Arc::clone(before));
+        }
+        let upstream = Arc::new(upstream);
+        self.upstreams.insert(service.name.clone(), Arc::clone(&upstream));
+        Ok(upstream)
+    }
+
+    fn endpoints(&mut self, list: &[model::Endpoint], service: &model::Service, upstream: &Arc<Upstream>) -> Endpoints {
+        let mut all: Vec<Arc<Endpoint>> = Vec::with_capacity(list.len());
+        for endpoint in list {
+            let (addresses, host) = match endpoint {
+                model::Endpoint::Address(address) => (vec![*address], address.ip().to_string()),
+                model::Endpoint::Name(name, port) => {
+                    let found = self.names.get(&(name.clone(), *port)).cloned().unwrap_or_default();
+                    (found, name.to_string())
+                }
+            };
+            let name = service.tls.as_ref().and_then(|tls| server_name(&host, tls).ok());
+            for address in addresses {
+                let endpoint = self.endpoint(address, upstream, name.clone());
+                if !all.iter().any(|other| other.id == endpoint.id) {
+                    all.push(endpoint);
+                }
+            }
+        }
+        all.into()
+    }
+
+    fn endpoint(
+        &mut self,
+        address: SocketAddr,
+        upstream: &Arc<Upstream>,
+        server_name: Option<ServerName<'static>>,
+    ) -> Arc<Endpoint> {
+        let identity = (address, Arc::as_ptr(upstream).addr(), server_name.clone());
+        if let Some(known) = self.endpoints.get(&identity).and_then(Weak::upgrade) {
+            // The address of a dropped upstream may have been given out again.
+            if Arc::ptr_eq(&known.upstream, upstream) {
+                return known;
+            }
+        }
+        if self.endpoints.len() >= self.sweep_at {
+            self.endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
+            self.endpoints.shrink_to_fit();
+            self.sweep_at = (2 * self.endpoints.len()).max(1024);
+        }
+        let endpoint = Arc::new(Endpoint {
+            id: self.next_id,
+            address,
+            upstream: Arc::clone(upstream),
+            server_name,
+            healthy: AtomicBool::new(true),
+        });
+        self.next_id += 1;
+        self.endpoints.insert(identity, Arc::downgrade(&endpoint));
+        endpoint
+    }
+
+    /// A preview of the model, ready for a table.
+    pub fn preview(
+        &mut self,
+        key: Key,
+        preview: &model::Preview,
+        config: &Config,
+        expires: Option<jiff::Timestamp>,
+        stats: Option<Arc<PreviewStats>>,
+    ) -> Arc<Preview> {
+        let forks = preview.forks.iter().filter_map(|(index, list)| {
+            let service = config.services.get(*index)?;
+            let upstream = self.upstreams.get(&service.name).map(Arc::clone)?;
+            Some((*index, self.endpoints(list, service, &upstream)))
+        });
+        Arc::new(Preview {
+            key,
+            forks: forks.collect(),
+            parents: preview.parents.as_slice().into(),
+            aliases: preview.aliases.as_slice().into(),
+            hosts: preview.hosts.as_slice().into(),
+            on_fork_down: preview.on_fork_down,
+            access: preview.access.clone(),
+            expires,
+            of_main_file: config.previews.contains_key(&key),
+            stats: stats.unwrap_or_default(),
+        })
+    }
+}
+
+impl Table {
+    /// A table without previews.
+    pub fn new(generation: u64, estate: Estate) -> Self {
+        Self {
+            generation,
+            estate: Arc::new(estate),
+            previews: Sharded::default(),
+            aliases: Sharded::default(),
+            hosts: Sharded::default(),
+            gone: Sharded::default(),
+            forks: 0,
+        }
+    }
+
+    /// Puts `preview` in place of what its key had.
+    ///
+    /// # Errors
+    /// The name that another preview has; the table is then unchanged.
+    pub fn insert(&mut self, preview: Arc<Preview>) -> Result<(), Conflict> {
+        self.conflict(&preview)?;
+        self.remove(&preview.key);
+        for alias in &preview.aliases {
+            self.aliases.insert(*alias, preview.key);
+        }
+        for host in &preview.hosts {
+            self.hosts.insert(host.clone(), preview.key);
+        }
+        self.forks += preview.forks.len();
+        self.gone.remove(&preview.key);
+        self.previews.insert(preview.key, preview);
+        Ok(())
+    }
+
+    fn conflict(&self, preview: &Preview) -> Result<(), Conflict> {
+        let key = preview.key;
+        if let Some(other) = self.alias(&key) {
+            return Err(Conflict::Key(key, other));
+        }
+        for alias in &preview.aliases {
+            let other = self.alias(alias).or_else(|| self.preview(alias).map(|other| other.key));
+            if let Some(other) = other.filter(|other| *other != key) {
+                return Err(Conflict::Alias(*alias, other));
+            }
+        }
+        for host in &preview.hosts {
+            if let Some(other) = self.host(host).filter(|other| *other != key) {
+                return Err(Conflict::Host(host.clone(), other));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the preview of `key` out.
+    pub fn remove(&mut self, key: &Key) -> Option<Arc<Preview>> {
+        let before = self.previews.remove(key)?;
+        for alias in &before.aliases {
+            self.aliases.remove(alias);
+        }
+        for host in &before.hosts {
+            self.hosts.remove(host);
+        }
+        self.forks -= before.forks.len();
+        Some(before)
+    }
+
+    /// Remembers that `key` was there, or forgets it.
+    pub fn set_gone(&mut self, key: Key, gone: bool) {
+        if gone {
+            self.gone.insert(key, ());
+        } else {
+            self.gone.remove(&key);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Where the current table is kept. Workers look at one version number per request, and take the lock only when
+//! it has moved.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::watch;
+
+use super::table::Table;
+
+/// The current table, shared by all threads.
+#[derive(Debug)]
+pub struct Published {
+    table: RwLock<Arc<Table>>,
+    version: AtomicU64,
+    changed: watch::Sender<u64>,
+}
+
+impl Published {
+    /// Holds `table` as the first one.
+    pub fn new(table: Arc<Table>) -> Self {
+        let generation = table.generation;
+        Self {
+            table: RwLock::new(table),
+            version: AtomicU64::new(generation),
+            changed: watch::Sender::new(generation),
+        }
+    }
+
+    /// Makes `table` the current one: every request that begins from now on takes it.
+    pub fn publish(&self, table: Arc<Table>) {
+        let generation = table.generation;
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = table;
+        self.version.store(generation, Ordering::Release);
+        self.changed.send_replace(generation);
+    }
+
+    /// The current table. Not for the path of a request: see [`Cached`].
+    pub fn load(&self) -> Arc<Table> {
+        Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Wakes when another table is published.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+}
+
+/// A worker's own reference to the current table. Handing it out touches no memory of another worker.
+#[derive(Debug)]
+pub struct Cached {
+    published: Arc<Published>,
+    version: Cell<u64>,
+    table: RefCell<Rc<Arc<Table>>>,
+}
+
+impl Cached {
+    /// A cache of `published` for this thread.
+    pub fn new(published: Arc<Published>) -> Self {
+        let table = published.load();
+        Self { version: Cell::new(table.generation), table: RefCell::new(Rc::new(table)), published }
+    }
+
+    /// The current table.
+    pub fn get(&self) -> Rc<Arc<Table>> {
+        if self.published.version.load(Ordering::Acquire) != self.version.get() {
+            let table = self.published.load();
+            self.version.set(table.generation);
+            *self.table.borrow_mut() = Rc::new(table);
+        }
+        Rc::clone(&self.table.borrow())
+    }
+
+    /// Wakes when another table is published.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.published.subscribe()
+    }
+}

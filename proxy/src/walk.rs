@@ -1,0 +1,74 @@
+//! The spine: what one request meets, each step called once, left to right.
+//!
+//! accept -> **identify -> route -> admit -> pick -> forward -> record**
+
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::accept::connection::Connection;
+use crate::accept::request::{TargetLimit, check};
+use crate::admit::admit;
+use crate::decision::Decision;
+use crate::error::{Code, Failure};
+use crate::forward::body::Source;
+use crate::forward::outgoing::Via;
+use crate::forward::{Outgoing, forward};
+use crate::head::HttpHead;
+use crate::identify::identify;
+use crate::pick;
+use crate::record::{Record, ResponseBody};
+use crate::respond;
+use crate::route::route;
+use crate::route::table::Table;
+use crate::worker::Worker;
+
+/// Answers one request. Whatever happens, there is one answer and one record.
+///
+/// # Errors
+/// None: every failure is an answer.
+pub async fn serve(
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let table = worker.table.get();
+    let mut record = Record::begin(&worker, &connection, &request, &table);
+    let dress = respond::Dress::of(&request);
+    let answer = walk(&worker, &connection, &table, request, &mut record).await;
+    let mut response = match answer {
+        Ok(response) => response,
+        Err(failure) => respond::failure(&failure, dress, &mut record),
+    };
+    respond::finish(&mut response, &worker, &table, &record);
+    Ok(record.attach(response))
+}
+
+/// The walk itself.
+async fn walk(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    table: &Table,
+    request: Request<Incoming>,
+    record: &mut Record,
+) -> Result<Response<ResponseBody>, Failure> {
+    if worker.is_full() {
+        return Err(Failure::new(Code::Overloaded, "too many requests are under way; try again"));
+    }
+    let (parts, body) = request.into_parts();
+    let authority = check(&parts, &TargetLimit(worker.limits.uri_bytes))?;
+    let head = HttpHead::new(&parts, authority.to_str().unwrap_or_default());
+    let identity = identify(&head, table)?;
+    record.identified(&identity);
+    let service = route(&head, &identity, table)?;
+    record.routed(service);
+    admit(&head, &identity.keys, record.client(), table)?;
+    let (target, reason) = pick::target(&identity, service, table)?;
+    let decision = Decision { identity, service, target, reason, generation: table.generation };
+    record.decided(&decision);
+    let via = Via { worker, connection, table, request_id: record.request_id() };
+    let outgoing = Outgoing::new(parts, Source::new(body), &decision, authority, &via)?;
+    forward(worker, connection, &decision, outgoing, record).await
+}

@@ -1,0 +1,260 @@
+//! One worker: a thread with a runtime of its own, its own listening sockets, its own upstream connections and its
+//! own reference to the table. Nothing in here is shared with another worker.
+
+use std::cell::{Cell, RefCell};
+use std::net::TcpListener as StdListener;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use sidetrack_config::limits::Limits;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::accept::connection::{Door, Lifeline, serve};
+use crate::drain::Phase;
+use crate::forward::hold::Holding;
+use crate::forward::pool::Pool;
+use crate::record::access_log::AccessLog;
+use crate::record::metrics::{Metrics, WorkerStats};
+use crate::route::snapshot::{Cached, Published};
+
+/// Runs futures on the thread they were made on.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalExecutor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+/// What all workers share. None of it is written on the path of a request, but for the counts of open connections
+/// and held requests.
+#[derive(Debug)]
+pub struct Shared {
+    /// The current table.
+    pub published: Arc<Published>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// Where requests are written down.
+    pub log: Option<AccessLog>,
+    /// The limits of this process.
+    pub limits: Limits,
+    /// How far the drain is.
+    pub drain: watch::Receiver<Phase>,
+    /// Requests that wait for forks.
+    pub holding: Arc<Holding>,
+    /// Client connections of all workers.
+    pub connections: AtomicUsize,
+    /// The number of the next connection.
+    pub next_connection: AtomicU64,
+    /// This process in `Via`, so that it knows its own requests.
+    pub via: HeaderValue,
+}
+
+/// One worker.
+pub struct Worker {
+    /// Its number.
+    pub index: usize,
+    /// What it shares.
+    pub shared: Arc<Shared>,
+    /// The limits of this process.
+    pub limits: Limits,
+    /// Its counters.
+    pub stats: Arc<WorkerStats>,
+    /// Its reference to the table.
+    pub table: Cached,
+    /// Its upstream connections.
+    pub pool: Pool,
+    /// Whether answers tell clients to go.
+    pub leaving: Cell<bool>,
+    lifelines: RefCell<Vec<Weak<Lifeline>>>,
+    /// Requests under way, tunnels included.
+    pub in_flight: Cell<usize>,
+    most_in_flight: usize,
+    random: Cell<u64>,
+}
+
+impl Worker {
+    /// The worker of this thread.
+    pub fn new(index: usize, workers: usize, shared: Arc<Shared>) -> Rc<Self> {
+        let stats = Arc::clone(shared.metrics.worker(index));
+        let limits = shared.limits;
+        Rc::new(Self {
+            index,
+            table: Cached::new(Arc::clone(&shared.published)),
+            pool: Pool::new(&limits, Arc::clone(&stats)),
+            stats,
+            leaving: Cell::new(false),
+            lifelines: RefCell::default(),
+            in_flight: Cell::new(0),
+            most_in_flight: limits.max_in_flight.div_ceil(workers.max(1)),
+            random: Cell::new(seed(index)),
+            limits,
+            shared,
+        })
+    }
+
+    /// A random number: for picking and ids, not for secrets (xorshift64*, Vigna 2016).
+    pub fn random(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        self.random.set(x);
+        x.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// The number of the next connection.
+    pub fn next_connection(&self) -> u64 {
+        self.shared.next_connection.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether one more request is one too many.
+    pub fn is_full(&self) -> bool {
+        self.in_flight.get() >= self.most_in_flight
+    }
+
+    /// Watches the phases of a connection.
+    pub fn watch(&self, lifeline: &Rc<Lifeline>) {
+        self.lifelines.borrow_mut().push(Rc::downgrade(lifeline));
+        if self.leaving.get() {
+            lifeline.finish();
+        }
+    }
+
+    fn each_lifeline(&self, act: impl Fn(&Lifeline)) {
+        self.lifelines.borrow_mut().retain(|lifeline| match lifeline.upgrade() {
+            Some(lifeline) => {
+                act(&lifeline);
+                true
+            }
+            None => false,
+        });
+    }
+
+    /// Accepts on `listeners` until the drain ends, and finishes what is under way.
+    pub async fn run(self: Rc<Self>, listeners: Vec<(Arc<Door>, StdListener)>) {
+        let accepting: Vec<_> = listeners
+            .into_iter()
+            .filter_map(|(door, listener)| match TcpListener::from_std(listener) {
+                Ok(listener) => Some(tokio::task::spawn_local(accept(Rc::clone(&self), door, listener))),
+                Err(error) => {
+                    tracing::error!(%error, "a listener can't be used");
+                    None
+                }
+            })
+            .collect();
+        let mut drain = self.shared.drain.clone();
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while *drain.borrow_and_update() == Phase::Serving {
+            tokio::select! {
+                _ = tick.tick() => self.sweep(),
+                changed = drain.changed() => if changed.is_err() { break },
+            }
+        }
+        for task in accepting {
+            // The accept loop sees the drain by itself, after it has emptied its queue.
+            let _ = task.await;
+        }
+        self.drain(&mut drain).await;
+    }
+
+    fn sweep(&self) {
+        // Also lets go of a table that is no longer the current one.
+        drop(self.table.get());
+        self.pool.sweep();
+        self.each_lifeline(|lifeline| lifeline.check(self.limits.header_timeout, self.limits.client_idle_timeout));
+    }
+
+    /// Clients are told to go with their next answer. An idle HTTP/1.1 connection gets a moment first: its client may
+    /// be sending just now, and a connection that closes under a request loses it.
+    async fn drain(&self, drain: &mut watch::Receiver<Phase>) {
+        self.leaving.set(true);
+        let begun = Instant::now();
+        let linger = LINGER.min(self.limits.drain_timeout / 2);
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        let mut told = false;
+        while self.is_busy() && *drain.borrow() != Phase::Over {
+            tokio::select! {
+                _ = tick.tick() => {}
+                changed = drain.changed() => if changed.is_err() { return },
+            }
+            if !told && begun.elapsed() >= linger {
+                told = true;
+                self.each_lifeline(Lifeline::finish);
+            }
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.lifelines.borrow_mut().retain(|lifeline| lifeline.strong_count() > 0);
+        !self.lifelines.borrow().is_empty() || self.in_flight.get() > 0
+    }
+}
+
+/// How long an idle connection is still served once a drain began.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A seed that differs from worker to worker and from start to start.
+fn seed(index: usize) -> u64 {
+    use std::hash::BuildHasher;
+    std::collections::hash_map::RandomState::new().hash_one(index) | 1
+}
+
+/// Accepts until the drain begins. No error ends it: a listener that is gone for good would be a silent outage.
+async fn accept(worker: Rc<Worker>, door: Arc<Door>, listener: TcpListener) {
+    let mut drain = worker.shared.drain.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            // What waits in the queue is taken first (biased), so that closing the socket resets nobody.
+            _ = drain.wait_for(|phase| *phase != Phase::Serving) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let Some(slot) = Slot::take(&worker) else {
+                    tracing::warn!(%peer, "connection closed: maxConnections is reached");
+                    continue;
+                };
+                let (worker, door) = (Rc::clone(&worker), Arc::clone(&door));
+                tokio::task::spawn_local(async move {
+                    serve(worker, door, stream, peer).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, address = %door.listener.address, "accept failed; trying again");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// One of the connections that this process may have.
+struct Slot(Rc<Worker>);
+
+impl Slot {
+    fn take(worker: &Rc<Worker>) -> Option<Self> {
+        if worker.shared.connections.fetch_add(1, Ordering::Relaxed) >= worker.limits.max_connections {
+            worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        worker.stats.connections.inc();
+        Some(Self(Rc::clone(worker)))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.stats.connections.dec();
+        self.0.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

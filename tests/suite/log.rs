@@ -1,0 +1,157 @@
+//! The access log: one line of JSON for each request, whatever became of it.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use sidetrack_tests::{Estate, Refused, World, eventually, get, post, put, request};
+
+use crate::D;
+
+async fn logging() -> World {
+    let refused = Refused::new();
+    let mut estate = Estate::standard().await;
+    estate.config["accessLog"] = json!({"format": "json", "path": "access.log"});
+    estate.preview("1")["forks"]["checkout"] = json!([refused.address.to_string()]);
+    estate.start().await
+}
+
+/// The lines so far, once there are `count` of them.
+async fn lines(world: &World, count: usize) -> Vec<Value> {
+    let file = world.estate.folder().join("access.log");
+    let mut lines = Vec::new();
+    eventually(&format!("{count} lines are written"), async || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        // A line that is still being written is none yet.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        lines = whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        lines.len() >= count
+    })
+    .await;
+    assert_eq!(lines.len(), count, "{lines:#?}");
+    lines
+}
+
+#[tokio::test]
+async fn a_line_has_the_whole_decision() {
+    let world = logging().await;
+    let reply = world.send(post(D, "/api/checkout/a?pr-id=42", "four").act("bytes 1000")).await;
+    assert_eq!(reply.status, 200);
+    let line = &lines(&world, 1).await[0];
+    for (field, value) in [
+        ("method", json!("POST")),
+        ("host", json!(D)),
+        ("status", json!(200)),
+        ("keys", json!(["42"])),
+        ("carrier", json!("query")),
+        ("service", json!("checkout")),
+        ("target", json!("fork")),
+        ("reason", json!("fork")),
+        ("endpoint", json!(world.of("checkout-42").endpoint())),
+        ("generation", json!(world.generation().await as u64)),
+    ] {
+        assert_eq!(line[field], value, "{field} in {line:#}");
+    }
+    let text = line.to_string();
+    let id = world.of("checkout-42").seen()[0].headers["x-request-id"].to_str().unwrap().to_owned();
+    for part in [id.as_str(), "/api/checkout/a", "127.0.0.1", "1000"] {
+        assert!(text.contains(part), "{part} in {line:#}");
+    }
+}
+
+#[tokio::test]
+async fn one_line_whatever_happens() {
+    let world = logging().await;
+    let mut conn = world.http1().await;
+    conn.send(get(D, "/")).await.came_from("shop");
+    conn.send(get(D, "/").key("99")).await.failed(404, "unknown_preview");
+    conn.send(get(D, "/").key("4_2")).await.failed(400, "malformed_key");
+    conn.send(get("nowhere.test", "/")).await.failed(404, "no_route");
+    conn.send(get(D, "/api/checkout").key("1")).await.failed(503, "fork_unavailable");
+    world.http2().await.send(get(D, "/").act("status 418")).await;
+    let lines = lines(&world, 6).await;
+    let told: Vec<(u64, &str)> = lines
+        .iter()
+        .map(|line| (line["status"].as_u64().unwrap(), line["code"].as_str().unwrap_or_default()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (200, ""),
+            (404, "unknown_preview"),
+            (400, "malformed_key"),
+            (404, "no_route"),
+            (503, "fork_unavailable"),
+            (418, ""),
+        ]
+    );
+    assert_eq!((&lines[4]["reason"], &lines[4]["service"]), (&json!("fork_down"), &json!("checkout")));
+    assert_eq!(lines[0]["reason"], "no_key");
+}
+
+#[tokio::test]
+async fn a_request_that_the_client_gave_up() {
+    let world = logging().await;
+    for mut conn in [world.http1().await, world.http2().await] {
+        let aborted = tokio::spawn(async move { conn.try_send(get(D, "/").act("hold")).await.is_err() });
+        eventually("it is under way", async || {
+            world.metrics().await.sum("sidetrack_requests_in_flight", &[]) >= 1.0
+        })
+        .await;
+        aborted.abort();
+        eventually("it is over", async || {
+            world.metrics().await.sum("sidetrack_requests_in_flight", &[]) == 0.0
+        })
+        .await;
+    }
+    let mut conn = world.http1().await;
+    let opened = conn.open(get(D, "/").act("stream 100000000")).await.unwrap();
+    drop((opened, conn));
+    let lines = lines(&world, 3).await;
+    assert!(lines.iter().all(|line| line["method"] == "GET" && line["service"] == "shop"), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn a_body_that_broke_is_told_from_one_that_did_not() {
+    let world = logging().await;
+    let broken = world.http1().await.try_send(get(D, "/").act("cut")).await;
+    assert!(broken.is_err());
+    world.send(get(D, "/").act("bytes 8")).await;
+    let lines = lines(&world, 2).await;
+    let strip = |line: &Value| {
+        let mut line = line.clone();
+        for field in ["time", "duration", "requestId", "request_id"] {
+            line.as_object_mut().unwrap().remove(field);
+        }
+        line
+    };
+    assert_ne!(strip(&lines[0]), strip(&lines[1]), "somebody reading the log must see it");
+}
+
+#[tokio::test]
+async fn standard_output_and_off() {
+    let mut estate = Estate::standard().await;
+    estate.config["accessLog"] = json!({"format": "json", "path": "stdout"});
+    let world = estate.start().await;
+    world.send(put(D, "/x", "y")).await;
+    eventually("a line is on standard output", async || world.stdout().len() == 1).await;
+    let line: Value = serde_json::from_str(&world.stdout()[0]).unwrap();
+    assert_eq!(line["method"], "PUT");
+    for off in [json!("off"), json!(false)] {
+        let mut estate = Estate::standard().await;
+        estate.config["accessLog"] = off;
+        let mut world = estate.start().await;
+        world.send(request("GET", D, "/")).await;
+        world.gateway.terminate();
+        world.gateway.ended().await;
+        assert!(world.stdout().is_empty(), "{:?}", world.stdout());
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_writes_cannot_forge_a_line() {
+    let world = logging().await;
+    let mut raw = world.raw().await;
+    raw.write(format!("GET /\"x%0a%22?\u{7f} HTTP/1.1\r\nHost: {D}\r\nUser-Agent: a\"b\\c\tz\r\n\r\n")).await;
+    raw.answer().await;
+    lines(&world, 1).await;
+}

@@ -1,0 +1,27 @@
+//! The suite: one module per promise of the gateway, each met from outside on real sockets.
+
+// A test fails by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod admin;
+mod bodies;
+mod carriers;
+mod carriers_browser;
+mod carriers_tools;
+mod commands;
+mod drain;
+mod errors;
+mod forwarding;
+mod forwarding_streams;
+mod log;
+mod pick;
+mod receipts;
+mod table;
+mod targets;
+mod tls;
+
+/// The domain of every estate here.
+const D: &str = "preview.localhost";
+
+/// A `traceparent` as a caller may bring it.
+const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
