@@ -69,7 +69,7 @@ fn read(path: &Path) -> Result<String, String> {
 /// Everything that is wrong with it.
 pub fn parse(file_name: &Path, text: &str) -> Result<Checked, Problems> {
     let root = source_map::parse(file_name, text)?;
-    let mut report = Report::new(file_name, &root);
+    let mut report = Report::new(file_name, text, &root);
     let document: Document = shaped(file_name, &root, shape::document(), &mut report)?;
     let config = config(&document, &mut report);
     let warnings = report.finish()?;
@@ -107,7 +107,7 @@ impl<'a> PreviewParser<'a> {
     /// Everything that is wrong with it.
     pub fn parse(&self, file_name: &Path, key: &Key, text: &str) -> Result<Preview, Problems> {
         let root = source_map::parse(file_name, text)?;
-        let mut report = Report::new(file_name, &root);
+        let mut report = Report::new(file_name, text, &root);
         let document: document::Preview = shaped(file_name, &root, shape::preview(), &mut report)?;
         let Config { services, carriers, .. } = self.config;
         let context = previews::Context { services, carriers, taken: &self.taken };
@@ -118,18 +118,18 @@ impl<'a> PreviewParser<'a> {
 }
 
 /// Holds `root` against `shape` and makes a document of what is left.
-fn shaped<T: DeserializeOwned>(
+fn shaped<'n, T: DeserializeOwned>(
     file_name: &Path,
-    root: &Node,
-    shape: &Shape,
-    report: &mut Report<'_>,
+    root: &'n Node,
+    shape: &'static Shape,
+    report: &mut Report<'n>,
 ) -> Result<T, Problems> {
     let value = shape::check(root, shape, &At::ROOT, report);
     if !matches!(root.kind, Kind::Map(_) | Kind::Null) {
         return Err(report.give_up());
     }
     // The shape is derived from `T`, so only a mistake of ours gets here.
-    serde_json::from_value(value).map_err(|error| Problems::whole_file(file_name, error.to_string()))
+    T::deserialize(value).map_err(|error| Problems::whole_file(file_name, error.to_string()))
 }
 
 fn config(document: &Document, report: &mut Report<'_>) -> Config {

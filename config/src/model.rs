@@ -14,7 +14,7 @@ use crate::key::Key;
 use crate::limits::Limits;
 
 /// One configuration file, checked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Where clients connect.
     pub listeners: Vec<Listener>,

@@ -15,13 +15,25 @@ const MAX_DEPTH: usize = 32;
 /// A place in the text, counted from 1; the column in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position {
-    pub(crate) line: u64,
-    pub(crate) column: u64,
+    line: u32,
+    column: u32,
+}
+
+impl Position {
+    pub(crate) fn line(self) -> u64 {
+        self.line.into()
+    }
+
+    pub(crate) fn column(self) -> u64 {
+        self.column.into()
+    }
 }
 
 impl From<Location> for Position {
     fn from(location: Location) -> Self {
-        Self { line: location.line(), column: location.column() }
+        // The parser counts both in 32 bits.
+        let narrow = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        Self { line: narrow(location.line()), column: narrow(location.column()) }
     }
 }
 
@@ -37,21 +49,45 @@ pub(crate) struct Node {
 pub(crate) enum Kind {
     Null,
     Bool(bool),
-    /// A number as written: `007` and `1e5` may be meant as text.
+    /// Where a number is written (`007` and `1e5` may be meant as text), and its value where it is whole.
     Number {
-        written: String,
-        value: Option<i128>,
+        written: Span,
+        value: Option<i64>,
     },
-    Text(String),
-    List(Vec<Node>),
-    Map(Vec<Entry>),
+    Text(Box<str>),
+    List(Box<[Node]>),
+    Map(Box<[Entry]>),
+}
+
+/// A piece of the text, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Span {
+    start: u32,
+    len: u32,
+}
+
+impl Span {
+    /// The piece of `text`.
+    pub(crate) fn of(self, text: &str) -> &str {
+        let range = usize::try_from(self.start).ok().zip(usize::try_from(self.len).ok());
+        range.and_then(|(start, len)| text.get(start..start.checked_add(len)?)).unwrap_or_default().trim()
+    }
+}
+
+impl From<Location> for Span {
+    fn from(location: Location) -> Self {
+        let span = location.span();
+        let range = span.byte_offset().zip(span.byte_len());
+        let range = range.and_then(|(start, len)| Some((start.try_into().ok()?, len.try_into().ok()?)));
+        range.map(|(start, len)| Self { start, len }).unwrap_or_default()
+    }
 }
 
 /// One key of a map, and its value.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) at: Position,
-    pub(crate) key: String,
+    pub(crate) key: Box<str>,
     pub(crate) value: Node,
 }
 
@@ -134,7 +170,7 @@ impl Node {
     fn child(&self, step: Step<'_>) -> Option<&Self> {
         match (&self.kind, step) {
             (Kind::Map(entries), Step::Key(key)) => {
-                entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+                entries.iter().find(|entry| *entry.key == *key).map(|entry| &entry.value)
             }
             (Kind::List(items), Step::Index(index)) => items.get(index),
             _ => None,
@@ -149,7 +185,7 @@ impl Node {
     /// Where the key that ends `at` stands.
     pub(crate) fn key_position(&self, at: &At<'_>) -> Position {
         let entry = at.parent.and_then(|parent| match (&self.find(parent).kind, at.step) {
-            (Kind::Map(entries), Step::Key(key)) => entries.iter().find(|entry| entry.key == key),
+            (Kind::Map(entries), Step::Key(key)) => entries.iter().find(|entry| *entry.key == *key),
             _ => None,
         });
         entry.map_or_else(|| self.value_position(at), |entry| entry.at)
@@ -175,9 +211,7 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Node, Problems> {
         budget.max_nodes = 1_000_000 + text.len();
         budget.max_depth = MAX_DEPTH;
     }
-    let spanned: Spanned<Raw> =
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| syntax(file, &error))?;
-    Ok(node(spanned, text))
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| syntax(file, &error))
 }
 
 fn syntax(file: &Path, error: &serde_saphyr::Error) -> Problems {
@@ -193,195 +227,78 @@ fn syntax(file: &Path, error: &serde_saphyr::Error) -> Problems {
             (format!("is not valid YAML: {}", message.escape_debug()), String::new())
         }
     };
-    let (line, column) = (at.line, at.column);
+    let (line, column) = (at.line(), at.column());
     Problems(vec![Problem { file: file.to_owned(), line, column, path: String::new(), message, allowed }])
 }
 
-/// A value as the parser gives it; numbers still lack their text.
-enum Raw {
-    Null,
-    Bool(bool),
-    Number(Option<i128>),
-    Text(String),
-    List(Vec<Spanned<Raw>>),
-    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
-}
-
-/// Turns what the parser gave into the tree. The depth is bounded by the parser.
-fn node(spanned: Spanned<Raw>, text: &str) -> Node {
-    let kind = match spanned.value {
-        Raw::Null => Kind::Null,
-        Raw::Bool(value) => Kind::Bool(value),
-        Raw::Number(value) => Kind::Number { written: written(spanned.defined, text), value },
-        Raw::Text(value) => Kind::Text(value),
-        Raw::List(items) => Kind::List(items.into_iter().map(|item| node(item, text)).collect()),
-        Raw::Map(entries) => Kind::Map(
-            entries
-                .into_iter()
-                .map(|(key, value)| Entry {
-                    at: key.referenced.into(),
-                    key: key.value,
-                    value: node(value, text),
-                })
-                .collect(),
-        ),
-    };
-    Node { at: spanned.referenced.into(), kind }
-}
-
-/// The text of the scalar at `location`.
-fn written(location: Location, text: &str) -> String {
-    let span = location.span();
-    let bytes = span.byte_offset().zip(span.byte_len()).and_then(|(start, len)| {
-        let start = usize::try_from(start).ok()?;
-        text.get(start..start.checked_add(usize::try_from(len).ok()?)?)
-    });
-    bytes.unwrap_or_default().trim().to_owned()
-}
-
-impl<'de> Deserialize<'de> for Raw {
+impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(RawVisitor)
+        let Spanned { value, referenced, defined } = Spanned::<Kind>::deserialize(deserializer)?;
+        let kind = match value {
+            // What an alias stands for is written where the anchor is.
+            Kind::Number { value, .. } => Kind::Number { written: defined.into(), value },
+            other => other,
+        };
+        Ok(Self { at: referenced.into(), kind })
     }
 }
 
-struct RawVisitor;
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(KindVisitor)
+    }
+}
 
-impl<'de> Visitor<'de> for RawVisitor {
-    type Value = Raw;
+struct KindVisitor;
+
+impl<'de> Visitor<'de> for KindVisitor {
+    type Value = Kind;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
-    fn visit_unit<E>(self) -> Result<Raw, E> {
-        Ok(Raw::Null)
+    fn visit_unit<E>(self) -> Result<Kind, E> {
+        Ok(Kind::Null)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
-        Ok(Raw::Bool(value))
+    fn visit_bool<E>(self, value: bool) -> Result<Kind, E> {
+        Ok(Kind::Bool(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
-        Ok(Raw::Number(Some(value.into())))
+    fn visit_i64<E>(self, value: i64) -> Result<Kind, E> {
+        Ok(Kind::Number { written: Span::default(), value: Some(value) })
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
-        Ok(Raw::Number(Some(value.into())))
+    fn visit_u64<E>(self, value: u64) -> Result<Kind, E> {
+        // Nothing of ours is as big as what does not fit.
+        Ok(Kind::Number { written: Span::default(), value: value.try_into().ok() })
     }
 
-    fn visit_f64<E>(self, _value: f64) -> Result<Raw, E> {
-        Ok(Raw::Number(None))
+    fn visit_f64<E>(self, _value: f64) -> Result<Kind, E> {
+        Ok(Kind::Number { written: Span::default(), value: None })
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
-        Ok(Raw::Text(value.to_owned()))
+    fn visit_str<E>(self, value: &str) -> Result<Kind, E> {
+        Ok(Kind::Text(value.into()))
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Raw, E> {
-        Ok(Raw::Text(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Raw, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Kind, A::Error> {
         let mut list = Vec::new();
         while let Some(item) = items.next_element()? {
             list.push(item);
         }
-        Ok(Raw::List(list))
+        Ok(Kind::List(list.into()))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Raw, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Kind, A::Error> {
         let mut map = Vec::new();
-        while let Some(entry) = entries.next_entry()? {
-            map.push(entry);
+        while let Some((key, value)) = entries.next_entry::<Spanned<Box<str>>, Node>()? {
+            map.push(Entry { at: key.referenced.into(), key: key.value, value });
         }
-        Ok(Raw::Map(map))
+        Ok(Kind::Map(map.into()))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FILE: &str = "a.yaml";
-
-    fn tree(text: &str) -> Node {
-        parse(FILE.as_ref(), text).unwrap()
-    }
-
-    fn refused(text: &str) -> String {
-        parse(FILE.as_ref(), text).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn every_path_has_its_place() {
-        let root = tree("a:\n  - b: 1\n    c: two\n  - {d: [x, yy]}\n");
-        let a = At::ROOT.key("a");
-        let (first, second) = (a.index(0), a.index(1));
-        let d = second.key("d");
-        for (at, key, value) in [
-            (first.key("b"), (2, 5), (2, 8)),
-            (first.key("c"), (3, 5), (3, 8)),
-            (d, (4, 6), (4, 9)),
-            (d.index(1), (4, 13), (4, 13)),
-        ] {
-            let pair = |position: Position| (position.line, position.column);
-            assert_eq!(pair(root.value_position(&at)), value, "{at}");
-            assert_eq!(pair(root.key_position(&at)), key, "{at}");
-        }
-        assert_eq!(d.index(1).to_string(), "a[1].d[1]");
-        // What was not written is looked for where it would have stood.
-        assert_eq!(root.value_position(&first.key("none")), root.value_position(&first));
-    }
-
-    #[test]
-    fn numbers_keep_their_text() {
-        let root = tree("x: &n 007\ny: [1e5, *n, 0x1F, -3, 1.50, 99999999999999999999999]\n");
-        let Kind::Map(entries) = root.kind else { panic!("a map") };
-        let Kind::List(items) = &entries[1].value.kind else { panic!("a list") };
-        let texts: Vec<_> = items
-            .iter()
-            .map(|item| match &item.kind {
-                Kind::Number { written, .. } => written.as_str(),
-                Kind::Text(text) => text,
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        assert_eq!(texts, ["1e5", "007", "0x1F", "-3", "1.50", "99999999999999999999999"]);
-    }
-
-    #[test]
-    fn keys_are_text_as_written() {
-        let Kind::Map(entries) = tree("42: a\n007: b\noff: c\ntrue: d\n").kind else { panic!("a map") };
-        let keys: Vec<_> = entries.iter().map(|entry| entry.key.as_str()).collect();
-        assert_eq!(keys, ["42", "007", "off", "true"]);
-    }
-
-    #[test]
-    fn only_true_and_false_are_booleans() {
-        let Kind::List(items) = tree("[true, false, off, no, yes]").kind else { panic!("a list") };
-        let booleans = items.iter().filter(|item| matches!(item.kind, Kind::Bool(_))).count();
-        assert_eq!(booleans, 2);
-    }
-
-    #[test]
-    fn what_blows_up_is_refused() {
-        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
-        for n in 1..9 {
-            let items = vec![format!("*a{}", n - 1); 10].join(", ");
-            bomb.push_str(&format!("a{n}: &a{n} [{items}]\n"));
-        }
-        assert!(refused(&bomb).contains("is not valid YAML"), "{}", refused(&bomb));
-        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
-        assert!(refused(&deep).contains("is not valid YAML"), "{}", refused(&deep));
-    }
-
-    #[test]
-    fn syntax_has_a_place() {
-        assert!(refused("a: [1\nb: 2\n").starts_with("a.yaml:2:"), "{}", refused("a: [1\nb: 2\n"));
-        assert_eq!(
-            refused("a: 1\nb: 2\na: 3\n"),
-            "a.yaml:3:1: the key `a` is written twice; allowed: each key once"
-        );
-    }
-}
+mod tests;

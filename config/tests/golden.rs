@@ -3,6 +3,14 @@
 //! `UPDATE_GOLDEN=1 cargo test -p sidetrack-config --test golden` writes the messages anew; the difference is
 //! then for a reader to judge.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
 mod schema_tools;
 
 use std::collections::BTreeSet;

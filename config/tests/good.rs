@@ -1,43 +1,31 @@
 //! Files that hold, and the model that they become.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
+mod estate;
 mod schema_tools;
 
 use std::fs;
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
-use sidetrack_config::carriers::TOOLS;
 use sidetrack_config::limits::Limits;
 use sidetrack_config::model::*;
 use sidetrack_config::{Key, check::Checked};
+
+use estate::estate;
 
 /// The example of the documentation.
 const EXAMPLE: &str = include_str!("good/example.yaml");
 
 /// Every field, each with another value than its default.
 const FULL: &str = include_str!("good/full.yaml");
-
-/// A folder with the files that the good files name.
-fn estate(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, content) in [
-        ("tls/wild.crt", "cert"),
-        ("tls/wild.key", "key"),
-        ("tls/ca.pem", "ca"),
-        ("secrets/token", "  s3cret\n"),
-        ("secrets/admin", "adm1n"),
-        ("previews.d/57.yaml", "{}"),
-    ] {
-        let path = folder.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-    let file = folder.path().join("sidetrack.yaml");
-    fs::write(&file, text).unwrap();
-    (folder, file)
-}
 
 fn load(text: &str) -> Checked {
     let (_folder, file) = estate(text);
@@ -46,10 +34,6 @@ fn load(text: &str) -> Checked {
 
 fn key(text: &str) -> Key {
     Key::bare(text).unwrap()
-}
-
-fn net(text: &str) -> ipnet::IpNet {
-    text.parse().unwrap()
 }
 
 fn at(text: &str) -> Endpoint {
@@ -71,174 +55,6 @@ fn the_example_loads() {
     assert_eq!(preview.forks[&0], [at("127.0.0.1:9110")]);
     assert_eq!(preview.aliases, [key("demo")]);
     assert_eq!(preview.ttl, Some(Duration::from_secs(72 * 3600)));
-}
-
-#[test]
-fn every_field_arrives() {
-    let (folder, file) = estate(FULL);
-    let place = |name: &str| folder.path().join(name);
-    let Checked { config, warnings } = sidetrack_config::load(&file).unwrap_or_else(|it| panic!("{it}"));
-
-    let files = CertificateFiles { cert_file: place("tls/wild.crt"), key_file: place("tls/wild.key") };
-    assert_eq!(config.listeners[0].tls, Some(Tls::Files(vec![files])));
-    assert_eq!(config.listeners[0].address.to_string(), "[::1]:8443");
-    assert_eq!(config.listeners[0].proxy_protocol, [net("10.0.0.0/8")]);
-    assert_eq!(
-        config.listeners[0].trusted_proxies,
-        [net("10.1.0.0/16"), net("fd00::/8"), net("10.2.0.1/32")]
-    );
-    let names = ["*.preview.localhost", "preview.localhost", "127.0.0.1"].map(Box::from).to_vec();
-    assert_eq!(config.listeners[1].tls, Some(Tls::SelfSigned { names }));
-    assert_eq!(config.admin.address.to_string(), "127.0.0.1:9999");
-    assert_eq!(config.admin.token, Some(Secret(b"adm1n".to_vec())));
-    assert_eq!(config.domains, ["a.preview.localhost", "preview.localhost", "b.example"].map(Box::from));
-
-    let name = |name: &str| Some(Box::from(name));
-    let carriers = Carriers {
-        header: name("x-branch"),
-        host_prefix: name("br-"),
-        path: true,
-        query: name("branch"),
-        baggage: name("branch"),
-        tracestate: name("branch@acme"),
-        cookie: name("Branch"),
-        origin: false,
-        aliases: TOOLS
-            .iter()
-            .filter(|tool| ["okteto", "signadot"].contains(&tool.name))
-            .copied()
-            .rev()
-            .collect(),
-    };
-    assert_eq!(config.carriers, carriers);
-    let header = AccessHeader { name: "x-preview-token".into(), secret: Secret(b"s3cret".to_vec()) };
-    assert_eq!(config.access, Some(Access { allow: vec![net("127.0.0.0/8")], header: Some(header) }));
-    assert_eq!(config.unknown_preview, UnknownPreview::Reject);
-    assert_eq!(config.role, Role::Waypoint);
-
-    let checkout = Service {
-        name: "checkout".into(),
-        baseline: Some(vec![at("[::1]:9010"), Endpoint::Name("checkout.svc".into(), 80)]),
-        protocol: Protocol::H2,
-        tls: Some(UpstreamTls {
-            ca_file: Some(place("tls/ca.pem")),
-            server_name: Some("checkout.svc".into()),
-        }),
-        health_check: Some(HealthCheck {
-            path: "/healthz".into(),
-            interval: Duration::from_millis(500),
-            timeout: Duration::from_millis(400),
-        }),
-        timeouts: Timeouts {
-            connect: Duration::ZERO,
-            response: Duration::from_secs(90),
-            idle: Duration::from_secs(3600),
-        },
-        host: HostRewrite::Name("internal.example".into()),
-    };
-    let plain = |name: &str, protocol, tls: Option<UpstreamTls>, host| Service {
-        name: name.into(),
-        baseline: None,
-        protocol,
-        tls,
-        health_check: None,
-        timeouts: Timeouts {
-            connect: Duration::from_secs(2),
-            response: Duration::ZERO,
-            idle: Duration::from_secs(300),
-        },
-        host,
-    };
-    let mut checked = plain("check", Protocol::H2c, None, HostRewrite::Base);
-    let (interval, timeout) = (Duration::from_secs(5), Duration::from_secs(1));
-    checked.health_check = Some(HealthCheck { path: "/".into(), interval, timeout });
-    let secure = plain("secure", Protocol::Https, Some(UpstreamTls::default()), HostRewrite::Keep);
-    assert_eq!(config.services, [checked, checkout, secure]);
-
-    let route = |host, path: &str, service| Route { host, path: path.into(), service };
-    assert_eq!(
-        config.routes,
-        [
-            route(HostPattern::Any, "/", 2),
-            route(HostPattern::Below("example.com".into()), "/api/v1", 1),
-            route(HostPattern::Exact("preview.localhost".into()), "/", 0),
-        ]
-    );
-    let header = AccessHeader { name: "x-42".into(), secret: Secret(b"s3cret".to_vec()) };
-    let preview = Preview {
-        forks: [(0, vec![]), (1, vec![at("127.0.0.1:9110"), Endpoint::Name("pr-42".into(), 80)])].into(),
-        parents: vec![key("57"), key("7")],
-        aliases: vec![key("demo"), key("1e5")],
-        hosts: vec!["uat.example.com".into()],
-        ttl: Some(Duration::from_secs(7 * 24 * 3600)),
-        on_fork_down: OnForkDown::Hold,
-        access: Some(Access { allow: vec![net("192.168.0.0/16")], header: Some(header) }),
-    };
-    let empty = Preview {
-        forks: [].into(),
-        parents: vec![],
-        aliases: vec![],
-        hosts: vec![],
-        ttl: None,
-        on_fork_down: OnForkDown::Fail,
-        access: None,
-    };
-    assert_eq!(config.previews, [(key("42"), preview), (key("57"), empty)].into());
-    assert_eq!(config.previews_dir, Some(place("previews.d")));
-    assert_eq!(config.state_dir, place("var/state"));
-    assert_eq!(config.access_log, AccessLog::Text(LogPath::File(place("access.log"))));
-    assert_eq!(config.workers, NonZeroUsize::new(2));
-    let seconds = Duration::from_secs;
-    let limits = Limits {
-        drain_timeout: seconds(1),
-        hold_timeout: seconds(2),
-        hold_requests: 3,
-        hold_bytes: 4,
-        max_connections: 5,
-        max_in_flight: 6,
-        header_bytes: 7 << 10,
-        header_count: 8,
-        uri_bytes: 9 << 10,
-        header_timeout: seconds(10),
-        handshake_timeout: seconds(11),
-        client_idle_timeout: seconds(12),
-        upstream_idle_timeout: Duration::ZERO,
-        upstream_idle_connections: 14,
-        http2_streams: 15,
-        http2_stream_window: 16 << 10,
-        http2_connection_window: 17 << 20,
-        connection_buffer: 18 << 10,
-    };
-    assert_eq!(config.limits, limits);
-
-    let told: Vec<_> =
-        warnings.iter().map(|warning| format!("{}: {}", warning.path, warning.message)).collect();
-    assert_eq!(told, ["previews.BR-42.parents[1]: there is no preview `7` in this file"]);
-}
-
-#[test]
-fn the_full_file_has_every_field() {
-    let mut written = std::collections::BTreeSet::new();
-    fn walk(value: &Value, path: &str, written: &mut std::collections::BTreeSet<String>) {
-        match value {
-            Value::Object(map) => {
-                for (name, value) in map {
-                    let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                    written.insert(schema_tools::pattern(&path));
-                    walk(value, &path, written);
-                }
-            }
-            Value::Array(items) => {
-                items.iter().enumerate().for_each(|(n, item)| walk(item, &format!("{path}[{n}]"), written));
-            }
-            _ => {}
-        }
-    }
-    walk(&schema_tools::read(FULL), "", &mut written);
-    // A path of an item ends in `[]`, a path of the list does not.
-    let fields = schema_tools::fields();
-    let missing: Vec<_> = fields.iter().filter(|field| !written.contains(*field)).collect();
-    assert!(missing.is_empty(), "{missing:#?}");
 }
 
 #[test]
@@ -275,6 +91,27 @@ fn the_schema_tells_the_true_defaults() {
     let full =
         sidetrack_config::parse(&file, &document.to_string()).unwrap_or_else(|it| panic!("{it}\n{document}"));
     assert_eq!(format!("{:#?}", full.config), format!("{least:#?}"));
+}
+
+#[test]
+fn the_line_ends_of_an_editor_do_not_matter() {
+    let expected = format!("{:?}", load(EXAMPLE).config.services);
+    for text in [EXAMPLE.replace('\n', "\r\n"), format!("\u{feff}{EXAMPLE}")] {
+        assert_eq!(format!("{:?}", load(&text).config.services), expected);
+    }
+}
+
+#[test]
+fn anchors_and_merge_keys_work() {
+    let text = "listeners: [{address: 127.0.0.1:0}]\nservices:\n  a: &a {baseline: [127.0.0.1:1], protocol: h2c}\n  \
+                b: {<<: *a, host: base}\nroutes: [{host: '*', service: b}]\n";
+    let services = load(text).config.services;
+    assert_eq!(services[1].protocol, Protocol::H2c);
+    assert_eq!((&services[1].baseline, &services[1].host), (&services[0].baseline, &HostRewrite::Base));
+    let told =
+        sidetrack_config::parse(Path::new("a.yaml"), &text.replace("h2c", "h9")).unwrap_err().to_string();
+    assert_eq!(told.lines().count(), 2, "{told}");
+    assert!(told.contains("a.yaml:3:45: services.a.protocol: found the text `h9`"), "{told}");
 }
 
 #[test]

@@ -1,5 +1,13 @@
 //! One preview by itself: a file of `previewsDir`, or the body of a PUT.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -1,6 +1,14 @@
 //! A big estate loads in seconds. `ESTATE=100000 cargo test --release -p sidetrack-config --test scale -- --nocapture`
 //! measures the size that we promise; without it the same runs small.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Instant;

@@ -24,6 +24,7 @@ use crate::head::Head;
 use crate::route::table::Table;
 use scan::Scan;
 
+pub use list::percent_decoded;
 pub use query::strip as strip_query;
 pub use traceparent::{TraceParent, parse as parse_traceparent};
 

@@ -21,5 +21,9 @@ pub mod error;
 pub mod head;
 pub mod respond;
 
+pub mod admin;
+pub mod app;
 pub mod drain;
+pub mod explain;
+pub mod source;
 pub mod worker;

@@ -231,7 +231,7 @@ async fn accept(worker: Rc<Worker>, door: Arc<Door>, listener: TcpListener) {
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, address = %door.listener.address, "accept failed; trying again");
+                tracing::warn!(%error, address = %door.listener().address, "accept failed; trying again");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use crate::document::text::Text;
 use crate::problem::{MAX_KEPT, Problem, Problems};
-use crate::source_map::{At, Node, Position, shortened};
+use crate::source_map::{At, Node, Position, Span, shortened};
 
 /// The problems and warnings of one file.
 pub(super) struct Report<'a> {
     file: &'a Path,
+    text: &'a str,
     root: &'a Node,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
@@ -18,8 +19,8 @@ pub(super) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(file: &'a Path, root: &'a Node) -> Self {
-        Self { file, root, problems: Vec::new(), warnings: Vec::new(), troubled: HashSet::new() }
+    pub(super) fn new(file: &'a Path, text: &'a str, root: &'a Node) -> Self {
+        Self { file, text, root, problems: Vec::new(), warnings: Vec::new(), troubled: HashSet::new() }
     }
 
     /// The value at `at` is wrong.
@@ -61,7 +62,7 @@ impl<'a> Report<'a> {
     }
 
     fn told(&self, position: Position, path: String, message: String, allowed: String) -> Problem {
-        let Position { line, column } = position;
+        let (line, column) = (position.line(), position.column());
         Problem { file: self.file.to_owned(), line, column, path, message, allowed }
     }
 
@@ -99,6 +100,11 @@ impl<'a> Report<'a> {
     ) -> Vec<R> {
         let texts = texts.iter().enumerate();
         texts.filter_map(|(index, text)| self.read(&at.index(index), text, &parse)).collect()
+    }
+
+    /// A piece of the text of the file.
+    pub(super) fn source(&self, span: Span) -> &'a str {
+        span.of(self.text)
     }
 
     /// The place of `written`, which is relative to the folder of the file.

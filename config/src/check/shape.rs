@@ -4,12 +4,12 @@
 //! of the right type stands in, so that the rest of the file can still be checked.
 
 mod compile;
-
-use serde_json::{Map, Value};
+mod value;
 
 use super::report::{Report, nearest, one_of};
 use crate::source_map::{At, Entry, Kind, Node, shortened};
 pub(super) use compile::{document, preview};
+pub(super) use value::Value;
 
 /// A schema, ready to walk.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) enum Shape {
     /// `true` or `false`.
     Bool,
     /// A whole number in this range.
-    Integer { min: i128, max: i128 },
+    Integer { min: i64, max: i64 },
     /// A list of these.
     List(Box<Shape>),
     /// A map from names to these.
@@ -66,11 +66,11 @@ impl Shape {
     }
 
     /// What stands in for a value that is not of this shape.
-    fn stand_in(&self) -> Value {
+    fn stand_in(&self) -> Value<'static> {
         match self {
-            Self::Text { .. } => Value::String(String::new()),
-            Self::List(_) => Value::Array(Vec::new()),
-            Self::Map(_) | Self::Object(_) => Value::Object(Map::new()),
+            Self::Text { .. } => Value::Text(""),
+            Self::List(_) => Value::List(Vec::new()),
+            Self::Map(_) | Self::Object(_) => Value::Map(Vec::new()),
             Self::Words(_) | Self::False | Self::Bool | Self::Integer { .. } | Self::Either(_) => Value::Null,
         }
     }
@@ -86,7 +86,7 @@ impl Shape {
             }
             Kind::Text(text) => match self {
                 Self::Text { .. } => true,
-                Self::Words(words) => words.contains(text),
+                Self::Words(words) => words.iter().any(|word| **word == **text),
                 _ => false,
             },
             Kind::List(_) => matches!(self, Self::List(_)),
@@ -96,63 +96,59 @@ impl Shape {
 }
 
 /// Checks `node` against `shape`.
-pub(super) fn check(node: &Node, shape: &Shape, at: &At<'_>, report: &mut Report<'_>) -> Value {
+pub(super) fn check<'n>(node: &'n Node, shape: &'n Shape, at: &At<'_>, report: &mut Report<'n>) -> Value<'n> {
     match (shape, &node.kind) {
         (Shape::Either(shapes), _) => match shapes.iter().find(|shape| shape.is_for(node)) {
             Some(shape) => check(node, shape, at, report),
             None => refuse(node, shape, at, report),
         },
         // `previews:` with nothing after it is what is left when the last one was taken out.
-        (Shape::List(_), Kind::Null) => Value::Array(Vec::new()),
-        (Shape::Map(_), Kind::Null) => Value::Object(Map::new()),
+        (Shape::List(_), Kind::Null) => Value::List(Vec::new()),
+        (Shape::Map(_), Kind::Null) => Value::Map(Vec::new()),
         (Shape::Object(fields), Kind::Null) => object(&[], fields, at, report),
-        (Shape::Text { .. } | Shape::Words(_), Kind::Text(text)) if shape.is_for(node) => {
-            text.as_str().into()
+        (Shape::Text { .. } | Shape::Words(_), Kind::Text(text)) if shape.is_for(node) => Value::Text(text),
+        (Shape::Text { numbers: true, .. }, Kind::Number { written, .. }) => {
+            Value::Text(report.source(*written))
         }
-        (Shape::Text { numbers: true, .. }, Kind::Number { written, .. }) => written.as_str().into(),
-        (Shape::Bool, Kind::Bool(value)) => (*value).into(),
-        (Shape::False, Kind::Bool(false)) => false.into(),
+        (Shape::Bool | Shape::False, Kind::Bool(value)) if shape.is_for(node) => Value::Bool(*value),
         (Shape::Integer { min, max }, Kind::Number { value: Some(value), .. })
             if (min..=max).contains(&value) =>
         {
-            u64::try_from(*value).map_or(Value::Null, Value::from)
+            u32::try_from(*value).map_or(Value::Null, Value::Number)
         }
         (Shape::List(item), Kind::List(nodes)) => {
             let check = |(n, node)| match check(node, item, &at.index(n), report) {
                 // Keeps its place, so that what follows keeps its index.
-                Value::Null => String::new().into(),
+                Value::Null => Value::Text(""),
                 value => value,
             };
-            nodes.iter().enumerate().map(check).collect()
+            Value::List(nodes.iter().enumerate().map(check).collect())
         }
-        (Shape::Map(value), Kind::Map(entries)) => entries
-            .iter()
-            .map(|entry| (entry.key.clone(), check(&entry.value, value, &at.key(&entry.key), report)))
-            .collect::<Map<_, _>>()
-            .into(),
+        (Shape::Map(value), Kind::Map(entries)) => {
+            let check =
+                |entry: &'n Entry| (&*entry.key, check(&entry.value, value, &at.key(&entry.key), report));
+            Value::Map(entries.iter().map(check).collect())
+        }
         (Shape::Object(fields), Kind::Map(entries)) => object(entries, fields, at, report),
         _ => refuse(node, shape, at, report),
     }
 }
 
-fn object(entries: &[Entry], fields: &[Field], at: &At<'_>, report: &mut Report<'_>) -> Value {
-    let mut map = Map::new();
+fn object<'n>(entries: &'n [Entry], fields: &'n [Field], at: &At<'_>, report: &mut Report<'n>) -> Value<'n> {
+    let mut map = Vec::with_capacity(entries.len());
     for entry in entries {
         let at = at.key(&entry.key);
-        match fields.iter().find(|field| field.name == entry.key) {
-            Some(field) => {
-                map.insert(entry.key.clone(), check(&entry.value, &field.shape, &at, report));
-            }
+        match fields.iter().find(|field| *field.name == *entry.key) {
+            Some(field) => map.push((&*entry.key, check(&entry.value, &field.shape, &at, report))),
             None => unknown_key(&entry.key, fields, &at, report),
         }
     }
     for field in fields.iter().filter(|field| field.required) {
-        if !entries.iter().any(|entry| entry.key == field.name) {
+        if !entries.iter().any(|entry| *entry.key == *field.name) {
             report.problem(&at.key(&field.name), "is missing", field.shape.allowed());
-            map.insert(field.name.clone(), field.shape.stand_in());
         }
     }
-    Value::Object(map)
+    Value::Map(map)
 }
 
 fn unknown_key(key: &str, fields: &[Field], at: &At<'_>, report: &mut Report<'_>) {
@@ -162,11 +158,11 @@ fn unknown_key(key: &str, fields: &[Field], at: &At<'_>, report: &mut Report<'_>
     report.problem_at_key(at, message, one_of(names()));
 }
 
-fn refuse(node: &Node, shape: &Shape, at: &At<'_>, report: &mut Report<'_>) -> Value {
+fn refuse(node: &Node, shape: &Shape, at: &At<'_>, report: &mut Report<'_>) -> Value<'static> {
     let found = match &node.kind {
         Kind::Null => "nothing is written here".into(),
         Kind::Bool(value) => format!("found `{value}`"),
-        Kind::Number { written, .. } => format!("found the number `{}`", shortened(written)),
+        Kind::Number { written, .. } => format!("found the number `{}`", shortened(report.source(*written))),
         Kind::Text(text) => {
             let hint = match shape {
                 Shape::Words(words) => nearest(text, words.iter().map(String::as_str)),

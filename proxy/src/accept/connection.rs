@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -34,10 +34,26 @@ const PROXY_HEADER: usize = 4 << 10;
 /// A listener as the workers see it.
 #[derive(Debug)]
 pub struct Door {
-    /// Its settings.
-    pub listener: Listener,
-    /// Its TLS side.
+    listener: RwLock<Arc<Listener>>,
+    /// Its TLS side, which reloads by itself.
     pub tls: Option<Arc<ServerTls>>,
+}
+
+impl Door {
+    /// A door with these settings.
+    pub fn new(listener: Listener, tls: Option<Arc<ServerTls>>) -> Self {
+        Self { listener: RwLock::new(Arc::new(listener)), tls }
+    }
+
+    /// Its settings now; asked once per connection.
+    pub fn listener(&self) -> Arc<Listener> {
+        Arc::clone(&self.listener.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Gives connections from now on other settings.
+    pub fn set_listener(&self, listener: Listener) {
+        *self.listener.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(listener);
+    }
 }
 
 /// What is known about a client connection.
@@ -48,7 +64,7 @@ pub struct Connection {
     /// The other side, from the PROXY protocol where there is one.
     pub peer: SocketAddr,
     /// The settings of its listener.
-    pub listener: Listener,
+    pub listener: Arc<Listener>,
     /// Whether what the peer says of others is believed.
     pub trusted: bool,
     /// Whether it came over TLS.
@@ -196,11 +212,12 @@ impl Lifeline {
 pub async fn serve(worker: Rc<Worker>, door: Arc<Door>, stream: TcpStream, peer: SocketAddr) {
     let lifeline = Rc::new(Lifeline::default());
     let limit = worker.limits.handshake_timeout;
+    let local = stream.local_addr().unwrap_or(door.listener().address);
     let opened = tokio::time::timeout(limit, open(&worker, &door, stream, peer)).await;
     match opened {
         Ok(Ok((wire, is_http2, peer))) => {
             let secure = matches!(wire, Wire::Tls(_));
-            let connection = connection(&worker, &door, peer, secure, is_http2, &lifeline);
+            let connection = connection(&worker, &door, (peer, local), secure, is_http2, &lifeline);
             let client = Client::new(wire, Arc::clone(&connection.hints), Arc::clone(&lifeline.arrival));
             worker.watch(&lifeline);
             match is_http2 {
@@ -216,22 +233,23 @@ pub async fn serve(worker: Rc<Worker>, door: Arc<Door>, stream: TcpStream, peer:
 fn connection(
     worker: &Worker,
     door: &Door,
-    peer: SocketAddr,
+    (peer, local): (SocketAddr, SocketAddr),
     secure: bool,
     is_http2: bool,
     lifeline: &Rc<Lifeline>,
 ) -> Rc<Connection> {
     let text = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
     let empty = HeaderValue::from_static("");
+    let listener = door.listener();
     Rc::new(Connection {
         id: worker.next_connection(),
         peer,
-        trusted: contains(&door.listener.trusted_proxies, peer.ip()),
+        trusted: contains(&listener.trusted_proxies, peer.ip()),
         secure,
         is_http2,
         forwarded_for: text(peer.ip().to_canonical().to_string()),
-        port_value: text(door.listener.address.port().to_string()),
-        listener: door.listener.clone(),
+        port_value: text(local.port().to_string()),
+        listener,
         hints: Arc::default(),
         lifeline: Rc::clone(lifeline),
         forwarded: RefCell::new((empty.clone(), empty)),
@@ -248,7 +266,7 @@ async fn open(
     stream.set_nodelay(true)?;
     let mut stream = Prefixed { prefix: Bytes::new(), stream };
     let mut peer = peer;
-    if contains(&door.listener.proxy_protocol, peer.ip()) {
+    if contains(&door.listener().proxy_protocol, peer.ip()) {
         peer = proxy_header(&mut stream).await?.unwrap_or(peer);
     }
     if let Some(tls) = &door.tls {

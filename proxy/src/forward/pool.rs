@@ -311,7 +311,11 @@ fn shared(local: &Rc<Local>) -> Option<Lease> {
     Some(Lease { sender, traffic: Arc::clone(&free.traffic), reused: true, counted })
 }
 
-async fn connect(endpoint: &Endpoint) -> Result<Metered, ConnectError> {
+/// A new connection to `endpoint`, TLS done.
+///
+/// # Errors
+/// Why there is none.
+pub async fn connect(endpoint: &Endpoint) -> Result<Metered, ConnectError> {
     let stream = TcpStream::connect(endpoint.address).await?;
     stream.set_nodelay(true)?;
     let Some(tls) = &endpoint.upstream.tls else { return Ok(Metered::clear(stream)) };

@@ -63,7 +63,7 @@ pub(super) fn in_cookie(lines: &Lines<'_>, table: &Table) -> Option<Keys> {
 }
 
 /// `%XX` decoded; `None` where an escape is cut off or the result is no text.
-pub(super) fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
+pub fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));
     }

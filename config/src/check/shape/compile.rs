@@ -53,7 +53,7 @@ fn compile(schema: &Value, root: &Value) -> Shape {
         ["string", rest @ ..] => Shape::Text { numbers: !rest.is_empty(), allowed: description(schema) },
         ["boolean"] => Shape::Bool,
         _ => {
-            let bound = |name: &str| schema.get(name).and_then(Value::as_i64).map(i128::from);
+            let bound = |name: &str| schema.get(name).and_then(Value::as_i64);
             let (min, max) = (bound("minimum").unwrap_or(0), bound("maximum").unwrap_or(u32::MAX.into()));
             Shape::Integer { min, max }
         }

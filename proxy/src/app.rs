@@ -1,0 +1,508 @@
+//! Where the parts meet: one control thread with the table's owner, admin, watching and signals; a thread for each
+//! worker; the way in and the way out. No other file starts a thread or binds a socket.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use jiff::Timestamp;
+use sidetrack_config::limits::Limits;
+use sidetrack_config::model::{Config, Listener};
+use sidetrack_config::{Key, Problem, Problems};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::LocalSet;
+
+use crate::accept::connection::Door;
+use crate::accept::handover::{self, Taken};
+use crate::accept::listen;
+use crate::accept::tls::ServerTls;
+use crate::admin::{self, Admin};
+use crate::drain::Phase;
+use crate::forward::hold::Holding;
+use crate::record::access_log;
+use crate::record::metrics::Metrics;
+use crate::source::files::Folder;
+use crate::source::health::{self, Checks};
+use crate::source::keeper::Keeper;
+use crate::source::resolve::{self, resolve};
+use crate::source::watch::{Changed, Watch};
+use crate::worker::{Shared, Worker};
+
+/// How often everything is looked at, events or not: some file systems give none.
+const POLL: Duration = Duration::from_secs(30);
+/// How long names may take before the first table.
+const FIRST_NAMES: Duration = Duration::from_secs(3);
+
+/// Why a proxy did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] Problems),
+    /// Something that the configuration names is wrong: a certificate, a CA file.
+    #[error("{}: {}", .0.display(), .1)]
+    Setting(PathBuf, String),
+    /// An address, a thread, a log file can't be had.
+    #[error("{0}: {1}")]
+    Io(String, io::Error),
+}
+
+/// A proxy that serves.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// The addresses of its listeners, in the order of the file.
+    pub listeners: Vec<SocketAddr>,
+    /// Its admin address.
+    pub admin: SocketAddr,
+    /// The development CA, where a listener uses it.
+    pub ca: Option<PathBuf>,
+}
+
+/// How a caller speaks with a proxy that it runs.
+#[derive(Debug, Default)]
+pub struct Link {
+    /// Told once it serves.
+    pub started: Option<oneshot::Sender<Started>>,
+    /// Drains when this is told, or dropped.
+    pub stop: Option<oneshot::Receiver<()>>,
+}
+
+/// Checks a configuration as far as can be without opening a socket: the file, and what it names.
+///
+/// # Errors
+/// What is wrong with it. Warnings come with a good one.
+pub fn check(path: &Path) -> Result<Vec<Problem>, StartError> {
+    let checked = sidetrack_config::load(path)?;
+    let config = &checked.config;
+    for listener in &config.listeners {
+        // A development CA is made at the start, not by a check.
+        if let Some(tls @ sidetrack_config::model::Tls::Files(_)) = &listener.tls {
+            ServerTls::load(tls, &config.state_dir).map_err(|error| setting(path, error))?;
+        }
+    }
+    crate::route::build::Builder::new(1).estate(config).map_err(|error| setting(path, error))?;
+    Ok(checked.warnings)
+}
+
+fn setting(path: &Path, error: impl ToString) -> StartError {
+    StartError::Setting(path.to_owned(), error.to_string())
+}
+
+/// Runs a proxy until it has drained.
+///
+/// # Errors
+/// Why it did not start; with [`StartError::Config`] or [`StartError::Setting`] no socket was opened.
+pub fn run(path: &Path, link: Link) -> Result<(), StartError> {
+    let io = |what: &str| {
+        let what = what.to_owned();
+        move |error| StartError::Io(what, error)
+    };
+    let checked = sidetrack_config::load(path)?;
+    for warning in &checked.warnings {
+        tracing::warn!("{warning}");
+    }
+    let config = checked.config;
+    let doors = doors(path, &config)?;
+    let workers = workers(&config);
+    let metrics = Metrics::new(workers);
+    let keeper = Keeper::new(path, config.clone(), workers, Arc::clone(&metrics)).map_err(|e| setting(path, e))?;
+    let descriptors = listen::raise_descriptor_limit().unwrap_or(1024);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io("runtime"))?;
+    let keeper = Rc::new(RefCell::new(keeper));
+    // Names first, so that the first request finds its endpoints.
+    let names = keeper.borrow().names();
+    if let Ok(found) = runtime.block_on(async { tokio::time::timeout(FIRST_NAMES, resolve(names)).await }) {
+        keeper.borrow_mut().resolved(found);
+    }
+    let log = access_log::start(&config.access_log, Arc::clone(&metrics)).map_err(io("access log"))?;
+    let (phase, drain) = watch::channel(Phase::Serving);
+    let shared = Arc::new(Shared {
+        published: keeper.borrow().published(),
+        metrics: Arc::clone(&metrics),
+        log: log.clone(),
+        limits: effective(config.limits, descriptors),
+        drain: drain.clone(),
+        holding: Arc::new(Holding::default()),
+        connections: AtomicUsize::new(0),
+        next_connection: AtomicU64::new(1),
+        via: via(),
+    });
+    let bound = Bound::all(&doors, config.admin.address, workers)?;
+    let started = bound.started(&config);
+    let Bound { sockets, admin: admin_sockets, taken } = bound;
+    let clones: Vec<_> = sockets.iter().map(|(address, of)| clones(*address, of)).collect::<io::Result<_>>().map_err(io("socket"))?;
+    let admin_clones = clones_of(&admin_sockets).map_err(io("socket"))?;
+    let (threads, done) = spawn(&doors, sockets, workers, &shared).map_err(io("thread"))?;
+    let control = Control {
+        path: path.to_owned(),
+        keeper: Rc::clone(&keeper),
+        doors,
+        phase,
+        done,
+        threads: workers,
+        limits: config.limits,
+        log: log.clone(),
+    };
+    let admin = Rc::new(Admin { keeper, metrics, settings: config.admin.clone(), drain });
+    announce(&started, &control);
+    LocalSet::new().block_on(&runtime, async move {
+        for listener in admin_sockets {
+            tokio::task::spawn_local(admin::serve(Rc::clone(&admin), listener));
+        }
+        let successor = doors_open(&started, clones, admin_clones);
+        // Only now, with everybody accepting, may the one before us stop.
+        let _ = tokio::task::spawn_blocking(move || taken.into_iter().for_each(Taken::ready)).await;
+        if let Some(tell) = link.started {
+            let _ = tell.send(started);
+        }
+        control.run(link.stop, successor).await;
+    });
+    for thread in threads {
+        let _ = thread.join();
+    }
+    if let Some(log) = log {
+        log.close();
+    }
+    tracing::info!("drained");
+    Ok(())
+}
+
+/// The listeners with their TLS, before any socket opens.
+fn doors(path: &Path, config: &Config) -> Result<Vec<Arc<Door>>, StartError> {
+    let door = |listener: &Listener| {
+        let tls = listener.tls.as_ref().map(|tls| ServerTls::load(tls, &config.state_dir)).transpose();
+        let tls = tls.map_err(|error| setting(path, error))?;
+        Ok(Arc::new(Door::new(listener.clone(), tls.map(Arc::new))))
+    };
+    config.listeners.iter().map(door).collect()
+}
+
+fn workers(config: &Config) -> usize {
+    let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
+    config.workers.map_or_else(cpus, usize::from)
+}
+
+/// The limits with what zero stands for: a connection through the proxy takes two descriptors, and a request under
+/// way a few tens of KiB.
+fn effective(mut limits: Limits, descriptors: u64) -> Limits {
+    let most = usize::try_from(descriptors / 2).unwrap_or(usize::MAX).saturating_sub(64).clamp(64, 1 << 20);
+    if limits.max_connections == 0 {
+        limits.max_connections = most;
+    }
+    if limits.max_in_flight == 0 {
+        limits.max_in_flight = most.saturating_mul(2);
+    }
+    limits
+}
+
+/// This process in `Via`: a name of its own, so that it knows the requests that it has forwarded before.
+fn via() -> HeaderValue {
+    use std::hash::BuildHasher;
+    let id = std::collections::hash_map::RandomState::new().hash_one(std::process::id());
+    HeaderValue::try_from(format!("1.1 sidetrack-{id:016x}")).unwrap_or(HeaderValue::from_static("1.1 sidetrack"))
+}
+
+/// The sockets of this process.
+struct Bound {
+    /// Address, and one socket or more.
+    sockets: Vec<(SocketAddr, Vec<TcpListener>)>,
+    admin: Vec<TcpListener>,
+    /// What was taken from a process before us.
+    taken: Vec<Taken>,
+}
+
+impl Bound {
+    fn all(doors: &[Arc<Door>], admin: SocketAddr, workers: usize) -> Result<Self, StartError> {
+        let mut taken = Vec::new();
+        let mut sockets = Vec::new();
+        for door in doors {
+            let address = door.listener().address;
+            let of = obtain(address, workers, &mut taken)?;
+            let actual = of.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(address);
+            sockets.push((actual, of));
+        }
+        let admin = obtain(admin, 1, &mut taken)?;
+        Ok(Self { sockets, admin, taken })
+    }
+
+    fn started(&self, config: &Config) -> Started {
+        let self_signed = |listener: &Listener| {
+            matches!(listener.tls, Some(sidetrack_config::model::Tls::SelfSigned { .. }))
+        };
+        Started {
+            listeners: self.sockets.iter().map(|(address, _)| *address).collect(),
+            admin: self.admin.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(config.admin.address),
+            ca: config.listeners.iter().any(self_signed).then(|| config.state_dir.join("ca.pem")),
+        }
+    }
+}
+
+/// Sockets for an address: those of the process before us, where there is one, else new ones.
+fn obtain(address: SocketAddr, count: usize, taken: &mut Vec<Taken>) -> Result<Vec<TcpListener>, StartError> {
+    let failed = |error| StartError::Io(format!("listening on {address}"), error);
+    let Some(mut before) = handover::take(address).map_err(failed)? else {
+        return listen::bind(address, count).map_err(failed);
+    };
+    let mut sockets = std::mem::take(&mut before.listeners);
+    tracing::info!(%address, sockets = sockets.len(), "taken over from the process before");
+    taken.push(before);
+    if sockets.len() < count {
+        sockets.extend(listen::join(address, count - sockets.len()).map_err(failed)?);
+    }
+    Ok(sockets)
+}
+
+fn clones(address: SocketAddr, sockets: &[TcpListener]) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    Ok((address, clones_of(sockets)?))
+}
+
+fn clones_of(sockets: &[TcpListener]) -> io::Result<Vec<TcpListener>> {
+    sockets.iter().map(TcpListener::try_clone).collect()
+}
+
+/// Starts the workers; sockets beyond their number are shared out, so that none is left unread.
+#[allow(clippy::type_complexity)]
+fn spawn(
+    doors: &[Arc<Door>],
+    sockets: Vec<(SocketAddr, Vec<TcpListener>)>,
+    workers: usize,
+    shared: &Arc<Shared>,
+) -> io::Result<(Vec<JoinHandle<()>>, mpsc::UnboundedReceiver<()>)> {
+    let mut shares: Vec<Vec<(Arc<Door>, TcpListener)>> = (0..workers).map(|_| Vec::new()).collect();
+    for (door, (_, of)) in doors.iter().zip(sockets) {
+        for (number, socket) in of.into_iter().enumerate() {
+            if let Some(share) = shares.get_mut(number % workers) {
+                share.push((Arc::clone(door), socket));
+            }
+        }
+    }
+    let (finished, done) = mpsc::unbounded_channel();
+    let mut threads = Vec::new();
+    for (index, share) in shares.into_iter().enumerate() {
+        let (shared, finished) = (Arc::clone(shared), finished.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            LocalSet::new().block_on(&runtime, async move {
+                Worker::new(index, workers, shared).run(share).await;
+                let _ = finished.send(());
+            });
+        })?;
+        threads.push(thread);
+    }
+    Ok((threads, done))
+}
+
+fn announce(started: &Started, control: &Control) {
+    for (address, door) in started.listeners.iter().zip(&control.doors) {
+        tracing::info!("listening address={address} tls={}", door.tls.is_some());
+    }
+    tracing::info!("admin listening address={}", started.admin);
+    if let Some(ca) = &started.ca {
+        tracing::info!("development CA: {}\n{}", ca.display(), crate::accept::tls::dev_ca::trust_hint(ca));
+    }
+    tracing::info!("ready generation={}", control.keeper.borrow().generation());
+}
+
+/// Keeps the doors for a successor; wakes when one has taken over.
+fn doors_open(
+    started: &Started,
+    clones: Vec<(SocketAddr, Vec<TcpListener>)>,
+    admin: Vec<TcpListener>,
+) -> mpsc::UnboundedReceiver<()> {
+    let (tell, successor) = mpsc::unbounded_channel();
+    for (address, sockets) in clones.into_iter().chain([(started.admin, admin)]) {
+        let tell = tell.clone();
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                served = handover::serve(address, sockets) => match served {
+                    Ok(()) => drop(tell.send(())),
+                    Err(error) => tracing::warn!(%address, %error, "no successor can take over"),
+                },
+                // The drain has begun for another reason: let go of the sockets.
+                () = tell.closed() => {}
+            }
+        });
+    }
+    successor
+}
+
+/// What the control thread looks after.
+struct Control {
+    path: PathBuf,
+    keeper: Rc<RefCell<Keeper>>,
+    doors: Vec<Arc<Door>>,
+    phase: watch::Sender<Phase>,
+    done: mpsc::UnboundedReceiver<()>,
+    threads: usize,
+    limits: Limits,
+    log: Option<access_log::AccessLog>,
+}
+
+impl Control {
+    /// Serves until told to stop, and drains.
+    async fn run(mut self, stop: Option<oneshot::Receiver<()>>, successor: mpsc::UnboundedReceiver<()>) {
+        let why = self.serve(stop, successor).await;
+        tracing::info!("draining: {why}");
+        self.phase.send_replace(Phase::Draining);
+        let all = async {
+            for _ in 0..self.threads {
+                if self.done.recv().await.is_none() {
+                    break;
+                }
+            }
+        };
+        if tokio::time::timeout(self.limits.drain_timeout, all).await.is_err() {
+            tracing::warn!("drainTimeout is over: what is left is cut");
+            self.phase.send_replace(Phase::Over);
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.done.recv()).await;
+        }
+        self.keeper.borrow_mut().save();
+    }
+
+    /// Keeps the table in step with the world; returns why it is time to drain.
+    async fn serve(
+        &mut self,
+        stop: Option<oneshot::Receiver<()>>,
+        mut successor: mpsc::UnboundedReceiver<()>,
+    ) -> &'static str {
+        let mut signals = Signals::new();
+        let mut watch = Watch::new();
+        let mut checks = Checks::default();
+        let mut stop = std::pin::pin!(async {
+            match stop {
+                Some(stop) => drop(stop.await),
+                None => std::future::pending().await,
+            }
+        });
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        let mut poll = tokio::time::interval(POLL);
+        let mut names = tokio::time::interval(resolve::EVERY);
+        let mut health = tokio::time::interval(health::STEP);
+        let (found_send, mut found) = mpsc::channel(1);
+        self.rewatch(&mut watch);
+        loop {
+            tokio::select! {
+                changed = watch.changed() => {
+                    self.apply(&changed);
+                    self.rewatch(&mut watch);
+                }
+                _ = poll.tick() => {
+                    self.apply(&Changed { all: true, ..Changed::default() });
+                    self.rewatch(&mut watch);
+                }
+                _ = second.tick() => self.keeper.borrow_mut().tick(Timestamp::now()),
+                _ = names.tick() => {
+                    let wanted = self.keeper.borrow().names();
+                    // One look at a time: a slow name server must not pile them up.
+                    if let (false, Ok(permit)) = (wanted.is_empty(), found_send.clone().try_reserve_owned()) {
+                        tokio::task::spawn_local(async move { permit.send(resolve(wanted).await) });
+                    }
+                }
+                Some(found) = found.recv() => self.keeper.borrow_mut().resolved(found),
+                _ = health.tick() => {
+                    let table = self.keeper.borrow().published().load();
+                    checks.run(&table, Instant::now());
+                }
+                Some(()) = signals.reread.recv() => self.reread(),
+                Some(why) = signals.end.recv() => return why,
+                Some(()) = successor.recv() => return "a successor has taken over",
+                () = &mut stop => return "stopped",
+            }
+        }
+    }
+
+    fn reread(&self) {
+        tracing::info!("SIGHUP: reading everything again");
+        if let Some(log) = &self.log {
+            log.reopen();
+        }
+        self.apply(&Changed { all: true, ..Changed::default() });
+    }
+
+    /// Applies what has changed on disk.
+    fn apply(&self, changed: &Changed) {
+        let folder = self.keeper.borrow().previews_dir().map(Path::to_owned);
+        let in_folder = |path: &&PathBuf| folder.is_some() && path.parent() == folder.as_deref();
+        let (previews, others): (Vec<_>, Vec<_>) = changed.paths.iter().partition(in_folder);
+        // Something else in the folder, such as a swapped link, may stand for any of its files.
+        let keys: Option<Vec<Key>> = previews.iter().map(|path| Folder::key_of(path)).collect();
+        let hidden = |path: &&PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".") && !name.as_encoded_bytes().starts_with(b".."));
+        let visible = previews.iter().any(|path| !hidden(path));
+        if changed.all || !others.is_empty() {
+            self.reload_main();
+        }
+        match keys {
+            _ if changed.all => self.keeper.borrow_mut().reread_previews(&[]),
+            Some(keys) if !keys.is_empty() => self.keeper.borrow_mut().reread_previews(&keys),
+            None if visible => self.keeper.borrow_mut().reread_previews(&[]),
+            _ => {}
+        }
+    }
+
+    fn reload_main(&self) {
+        if !self.keeper.borrow_mut().reload() {
+            return;
+        }
+        let keeper = self.keeper.borrow();
+        let config = keeper.config();
+        for door in &self.doors {
+            let Some(listener) = config.listeners.iter().find(|l| l.address == door.listener().address) else { continue };
+            door.set_listener(listener.clone());
+            let (Some(server), Some(tls)) = (&door.tls, &listener.tls) else { continue };
+            match server.replace(tls, &config.state_dir) {
+                Ok(true) => tracing::info!(address = %listener.address, "certificates reloaded"),
+                Ok(false) => {}
+                Err(error) => tracing::error!(address = %listener.address, %error, "certificates not reloaded, the last good ones stay"),
+            }
+        }
+    }
+
+    fn rewatch(&self, watch: &mut Watch) {
+        let keeper = self.keeper.borrow();
+        let certificates = self.doors.iter().filter_map(|door| door.tls.as_ref()).flat_map(|tls| tls.files());
+        let roots = keeper.config().services.iter().filter_map(|service| service.tls.as_ref()?.ca_file.clone());
+        let files = certificates.chain(roots).chain([self.path.clone()]).collect::<Vec<_>>();
+        watch.only(files, keeper.previews_dir().map(Path::to_owned));
+    }
+}
+
+/// SIGTERM and SIGINT end, SIGHUP re-reads.
+struct Signals {
+    end: mpsc::Receiver<&'static str>,
+    reread: mpsc::Receiver<()>,
+}
+
+impl Signals {
+    fn new() -> Self {
+        let (tell_end, end) = mpsc::channel(1);
+        let (tell_reread, reread) = mpsc::channel(1);
+        for (kind, name) in [(SignalKind::terminate(), "SIGTERM"), (SignalKind::interrupt(), "SIGINT")] {
+            let tell = tell_end.clone();
+            listen_for(kind, move || drop(tell.try_send(name)));
+        }
+        listen_for(SignalKind::hangup(), move || drop(tell_reread.try_send(())));
+        Self { end, reread }
+    }
+}
+
+/// Calls `act` for every signal of a kind.
+fn listen_for(kind: SignalKind, act: impl Fn() + 'static) {
+    match signal(kind) {
+        Ok(signal) => drop(tokio::task::spawn_local(forward_signal(signal, act))),
+        Err(error) => tracing::warn!(?kind, %error, "signal not listened for"),
+    }
+}
+
+async fn forward_signal(mut signal: Signal, act: impl Fn()) {
+    while signal.recv().await.is_some() {
+        act();
+    }
+}

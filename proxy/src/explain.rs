@@ -1,0 +1,163 @@
+//! What would happen to a request, step by step and why: the same pure steps as the walk, and nothing sent.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+use sidetrack_config::Key;
+
+use crate::admit::admit;
+use crate::error::Failure;
+use crate::head::{Head, PlainHead};
+use crate::identify::{Identity, identify, join};
+use crate::pick::{self, View};
+use crate::route::route;
+use crate::route::table::{Endpoint, Table};
+
+/// One step and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// The step's name.
+    pub step: &'static str,
+    /// What came of it, for people.
+    pub result: String,
+}
+
+/// What would happen to a request. What was not decided, because a step before it failed, is null.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// The canonical keys, in order.
+    pub keys: Vec<Key>,
+    /// The first carrier that held them.
+    pub carrier: Option<&'static str>,
+    /// Whether a baseline answer for a preview that is down or not there is forbidden.
+    pub strict: bool,
+    /// The service that the route names.
+    pub service: Option<String>,
+    /// `fork` or `baseline`.
+    pub target: Option<&'static str>,
+    /// Why.
+    pub reason: Option<&'static str>,
+    /// The preview whose fork it is.
+    pub preview: Option<Key>,
+    /// An endpoint that it could go to.
+    pub endpoint: Option<String>,
+    /// The table that was asked.
+    pub generation: u64,
+    /// The host that routes were matched against.
+    pub host: Option<String>,
+    /// The path that routes were matched against.
+    pub path: Option<String>,
+    /// The error that the proxy would answer, where it would.
+    pub error: Option<Problem>,
+    /// Every step.
+    pub steps: Vec<Step>,
+}
+
+/// An error that the proxy would answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The word of the contract.
+    pub code: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong.
+    pub detail: String,
+}
+
+/// A view without loads: nothing is under way, and what workers have ejected is theirs.
+struct Fresh;
+
+impl View for Fresh {
+    fn outstanding(&self, _: &Endpoint) -> u32 {
+        0
+    }
+
+    fn is_ejected(&self, _: &Endpoint) -> bool {
+        false
+    }
+}
+
+/// Explains a request from `client`.
+pub fn explain(head: &PlainHead, client: IpAddr, table: &Table) -> Explanation {
+    let mut explanation = Explanation { generation: table.generation, ..Explanation::default() };
+    if let Err(failure) = walk(head, client, table, &mut explanation) {
+        explanation.steps.push(Step { step: "answer", result: failure.to_string() });
+        explanation.error = Some(Problem {
+            code: failure.code.as_str(),
+            status: failure.status(),
+            detail: failure.detail.into(),
+        });
+    }
+    explanation
+}
+
+fn walk(
+    head: &PlainHead,
+    client: IpAddr,
+    table: &Table,
+    explanation: &mut Explanation,
+) -> Result<(), Failure> {
+    let identity = identify(head, table)?;
+    explanation.told(head, &identity);
+    let service = route(head, &identity, table)?;
+    explanation.service = Some(service.name.to_string());
+    explanation.say("route", format!("service {}", service.name));
+    admit(head, &identity.keys, client, table)?;
+    if !identity.keys.is_empty() {
+        explanation.say("admit", format!("{client} may send keyed requests"));
+    }
+    let (target, reason) = pick::target(&identity, service, table)?;
+    explanation.target = Some(target.side().as_str());
+    explanation.reason = Some(reason.as_str());
+    if let crate::decision::Target::Fork(preview, _) = target {
+        explanation.preview = Some(preview.key);
+    }
+    let of = explanation.preview.map_or_else(|| "the baseline".to_owned(), |key| format!("the fork of {key}"));
+    explanation.say("pick", format!("{of}, because: {reason} ({})", why(reason)));
+    let endpoint = pick::endpoint(target.endpoints(), &Fresh, &[], 0);
+    explanation.endpoint = endpoint.map(|endpoint| endpoint.address.to_string());
+    explanation.say(
+        "endpoint",
+        match &explanation.endpoint {
+            Some(address) => format!("{address}, of {} declared", target.endpoints().len()),
+            None => format!("none is healthy, of {} declared", target.endpoints().len()),
+        },
+    );
+    Ok(())
+}
+
+impl Explanation {
+    fn say(&mut self, step: &'static str, result: String) {
+        self.steps.push(Step { step, result });
+    }
+
+    fn told(&mut self, head: &impl Head, identity: &Identity) {
+        self.keys = identity.keys.to_vec();
+        self.carrier = identity.carrier.map(|carrier| carrier.as_str());
+        self.strict = identity.strict;
+        let (host, path) = (identity.host_text(head).into_owned(), identity.path(head).to_owned());
+        self.say(
+            "identify",
+            match identity.carrier {
+                Some(carrier) => format!("key {} in the {carrier}", join(&identity.keys, ",")),
+                None => "no key in any carrier".to_owned(),
+            },
+        );
+        self.say("identify", format!("host {host:?} and path {path:?} are left for the routes"));
+        self.host = Some(host);
+        self.path = Some(path);
+    }
+}
+
+const fn why(reason: crate::decision::Reason) -> &'static str {
+    use crate::decision::Reason;
+    match reason {
+        Reason::Fork => "a named preview forks this service",
+        Reason::ParentFork => "a parent of a named preview forks this service",
+        Reason::NoFork => "the preview is known and did not change this service",
+        Reason::NoKey => "the request names no preview",
+        Reason::ForkDown => "the fork is declared and can't be reached",
+        Reason::UnknownPreview => "a named preview is not there",
+    }
+}

@@ -1,0 +1,152 @@
+//! `previewsDir`: one file per preview, `KEY.yaml`. A bad file affects its own preview only, whose last good version
+//! stays.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use sidetrack_config::Key;
+
+/// The biggest file of one preview.
+pub const MAX_BYTES: u64 = 1 << 20;
+
+/// What tells one version of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    modified: SystemTime,
+    length: u64,
+    inode: u64,
+}
+
+/// The files that were seen.
+#[derive(Debug, Default)]
+pub struct Folder {
+    path: Option<PathBuf>,
+    seen: BTreeMap<Key, Stamp>,
+}
+
+/// What became of one file.
+#[derive(Debug)]
+pub enum Change {
+    /// It is new, or says something else.
+    Text(Key, PathBuf, String),
+    /// It can't be read.
+    Unreadable(Key, PathBuf, io::Error),
+    /// It is gone.
+    Removed(Key),
+}
+
+impl Folder {
+    /// The folder at `path`; `None`: there is none.
+    pub fn new(path: Option<PathBuf>) -> Self {
+        Self { path, seen: BTreeMap::new() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// The file of a preview.
+    pub fn file(&self, key: &Key) -> Option<PathBuf> {
+        Some(self.path.as_ref()?.join(format!("{key}.yaml")))
+    }
+
+    /// The key that a file is for: only `KEY.yaml` in canonical spelling counts, dot-files don't.
+    pub fn key_of(path: &Path) -> Option<Key> {
+        let stem = path.file_name()?.to_str()?.strip_suffix(".yaml")?;
+        Key::bare(stem).ok().filter(|key| key.as_str() == stem)
+    }
+
+    /// Everything that has changed since the last look.
+    pub fn scan(&mut self) -> Vec<Change> {
+        let Some(path) = &self.path else { return Vec::new() };
+        let mut present = BTreeSet::new();
+        match fs::read_dir(path) {
+            Ok(entries) => {
+                present.extend(entries.flatten().filter_map(|entry| Self::key_of(&entry.path())));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                // A folder that can't be listed now says nothing about its files.
+                tracing::warn!(path = %path.display(), %error, "previewsDir can't be read");
+                return Vec::new();
+            }
+        }
+        let known: Vec<Key> = self.seen.keys().copied().collect();
+        present.extend(known);
+        present.into_iter().filter_map(|key| self.look(key)).collect()
+    }
+
+    /// What has changed about the file of one key since the last look.
+    pub fn look(&mut self, key: Key) -> Option<Change> {
+        let path = self.file(&key)?;
+        let stamp = match stamp(&path) {
+            Ok(stamp) => stamp,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return self.seen.remove(&key).map(|_| Change::Removed(key));
+            }
+            Err(error) => return Some(Change::Unreadable(key, path, error)),
+        };
+        if self.seen.get(&key) == Some(&stamp) {
+            return None;
+        }
+        self.seen.insert(key, stamp);
+        Some(match read(&path) {
+            Ok(text) => Change::Text(key, path, text),
+            Err(error) => Change::Unreadable(key, path, error),
+        })
+    }
+
+    /// Looks at every file anew the next time: what a text means depends on the main file.
+    pub fn forget(&mut self) {
+        for stamp in self.seen.values_mut() {
+            stamp.length = u64::MAX;
+        }
+    }
+}
+
+fn stamp(path: &Path) -> io::Result<Stamp> {
+    use std::os::unix::fs::MetadataExt;
+    let about = fs::metadata(path)?;
+    Ok(Stamp { modified: about.modified()?, length: about.len(), inode: about.ino() })
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let length = fs::File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if u64::try_from(length).unwrap_or(u64::MAX) > MAX_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "a preview's file is at most 1 MiB"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_canonical_names_count() {
+        let folder = Path::new("/x");
+        assert!(Folder::key_of(&folder.join("42.yaml")).is_some());
+        for name in ["42.yml", ".42.yaml", "PR.yaml", "4--2.yaml", "42.yaml~", "42.yaml.tmp", "..data"] {
+            assert!(Folder::key_of(&folder.join(name)).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_scan_says_what_changed() {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut folder = Folder::new(Some(temporary.path().to_owned()));
+        fs::write(temporary.path().join("42.yaml"), "a").unwrap();
+        assert!(matches!(folder.scan().as_slice(), [Change::Text(_, _, text)] if text == "a"));
+        assert!(folder.scan().is_empty());
+        fs::write(temporary.path().join("42.yaml"), "other").unwrap();
+        assert!(matches!(folder.scan().as_slice(), [Change::Text(_, _, text)] if text == "other"));
+        fs::remove_file(temporary.path().join("42.yaml")).unwrap();
+        assert!(matches!(folder.scan().as_slice(), [Change::Removed(_)]));
+        assert!(folder.scan().is_empty());
+    }
+}
