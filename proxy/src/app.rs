@@ -486,9 +486,14 @@ impl Signals {
         let (tell_reread, reread) = mpsc::channel(1);
         for (kind, name) in [(SignalKind::terminate(), "SIGTERM"), (SignalKind::interrupt(), "SIGINT")] {
             let tell = tell_end.clone();
-            listen_for(kind, move || drop(tell.try_send(name)));
+            listen_for(kind, move || {
+                // One that waits already says the same.
+                let _ = tell.try_send(name);
+            });
         }
-        listen_for(SignalKind::hangup(), move || drop(tell_reread.try_send(())));
+        listen_for(SignalKind::hangup(), move || {
+            let _ = tell_reread.try_send(());
+        });
         Self { end, reread }
     }
 }

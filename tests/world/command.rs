@@ -30,7 +30,7 @@ pub async fn run(folder: &Path, arguments: &[&str]) -> Output {
     let command = tokio::process::Command::new(binary())
         .args(arguments)
         .current_dir(folder)
-        .env_remove("RUST_LOG")
+        .env_remove("SIDETRACK_LOG")
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();

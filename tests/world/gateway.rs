@@ -49,7 +49,7 @@ impl Gateway {
             .args(["gateway", "-c"])
             .arg(file)
             .current_dir(file.parent().unwrap())
-            .env_remove("RUST_LOG")
+            .env_remove("SIDETRACK_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -73,7 +73,8 @@ impl Routes {
         let mut index = Self::default();
         for (number, route) in routes.iter().enumerate() {
             let paths = match &route.host {
-                HostPattern::Exact(host) => index.exact.entry(host.clone()).or_default(),
+                // The host of a request comes without the brackets of an IPv6 address.
+                HostPattern::Exact(host) => index.exact.entry(host.trim_matches(['[', ']']).into()).or_default(),
                 HostPattern::Below(host) => index.below.entry(host.clone()).or_default(),
                 HostPattern::Any => &mut index.any,
             };

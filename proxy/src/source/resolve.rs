@@ -26,10 +26,10 @@ pub async fn resolve(names: impl IntoIterator<Item = (Box<str>, u16)>) -> Vec<Fo
 }
 
 async fn one((name, port): (Box<str>, u16)) -> Option<Found> {
-    let looked = tokio::time::timeout(LIMIT, tokio::net::lookup_host((&*name, port))).await;
+    let looking = async { tokio::net::lookup_host((&*name, port)).await.map(Iterator::collect::<Vec<SocketAddr>>) };
+    let looked = tokio::time::timeout(LIMIT, looking).await;
     match looked {
         Ok(Ok(addresses)) => {
-            let addresses: Vec<SocketAddr> = addresses.collect();
             Some(((name, port), addresses))
         }
         Ok(Err(error)) => {

@@ -1,0 +1,22 @@
+//! `sidetrack check`: says what is wrong with a configuration, and opens no socket.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use sidetrack_proxy::app;
+
+use crate::gateway::failed;
+
+/// Checks a file and what it names.
+pub(crate) fn run(config: &Path) -> ExitCode {
+    match app::check(config) {
+        Ok(warnings) => {
+            for warning in &warnings {
+                eprintln!("warning: {warning}");
+            }
+            println!("{}: good", config.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error),
+    }
+}
