@@ -43,7 +43,9 @@ enum Command {
     ///
     /// The file is watched and applied without dropping a request. SIGTERM drains, SIGHUP re-reads. A second process
     /// with the same addresses takes over from the first, which drains.
-    #[command(after_help = "Examples:\n  sidetrack gateway -c sidetrack.yaml\n  sidetrack gateway -c sidetrack.yaml --log debug")]
+    #[command(
+        after_help = "Examples:\n  sidetrack gateway -c sidetrack.yaml\n  sidetrack gateway -c sidetrack.yaml --log debug"
+    )]
     Gateway {
         /// The configuration file
         #[arg(short, long, value_name = "FILE")]

@@ -96,7 +96,9 @@ async fn answer(admin: &Admin, request: Request<Incoming>) -> Answer {
             Ok(()) => v1(admin, request).await,
             Err(refusal) => *refusal,
         },
-        (_, "/livez" | "/readyz" | "/metrics") => problem(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here"),
+        (_, "/livez" | "/readyz" | "/metrics") => {
+            problem(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here")
+        }
         _ => problem(
             StatusCode::NOT_FOUND,
             "nothing is here; see /livez, /readyz, /metrics, /v1/table, /v1/previews, /v1/explain",
@@ -113,7 +115,10 @@ fn may_ask(admin: &Admin, request: &Request<Incoming>) -> Result<(), Box<Answer>
     if let Some(token) = &admin.settings.token {
         let sent = field(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")).unwrap_or("");
         if !bool::from(sent.trim().as_bytes().ct_eq(token.0.as_slice())) {
-            let mut refusal = problem(StatusCode::UNAUTHORIZED, "send Authorization: Bearer with the token of admin.tokenFile");
+            let mut refusal = problem(
+                StatusCode::UNAUTHORIZED,
+                "send Authorization: Bearer with the token of admin.tokenFile",
+            );
             refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return Err(Box::new(refusal));
         }
@@ -144,7 +149,9 @@ async fn v1(admin: &Admin, request: Request<Incoming>) -> Answer {
     let query = request.uri().query().unwrap_or("").to_owned();
     let key = path.strip_prefix("/v1/previews/").map(str::to_owned);
     match (request.method(), path.as_str(), key) {
-        (&Method::GET, "/v1/table", _) => json_answer(StatusCode::OK, &table(&admin.keeper.borrow().published().load())),
+        (&Method::GET, "/v1/table", _) => {
+            json_answer(StatusCode::OK, &table(&admin.keeper.borrow().published().load()))
+        }
         (&Method::GET, "/v1/previews", _) => json_answer(StatusCode::OK, &previews(&admin.keeper.borrow())),
         (&Method::GET, "/v1/explain", _) => explained(admin, &query),
         (&Method::PUT, _, Some(key)) => put(admin, &key, request.into_body()).await,
@@ -153,7 +160,9 @@ async fn v1(admin: &Admin, request: Request<Incoming>) -> Answer {
         (_, "/v1/table" | "/v1/previews" | "/v1/explain", _) => {
             problem(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here")
         }
-        (_, _, Some(_)) => problem(StatusCode::METHOD_NOT_ALLOWED, "only GET, PUT and DELETE are answered here"),
+        (_, _, Some(_)) => {
+            problem(StatusCode::METHOD_NOT_ALLOWED, "only GET, PUT and DELETE are answered here")
+        }
         _ => problem(StatusCode::NOT_FOUND, "nothing is here; see /v1/table, /v1/previews, /v1/explain"),
     }
 }
@@ -249,7 +258,10 @@ fn previews(keeper: &Keeper) -> Value {
 fn read_key(admin: &Admin, text: &str) -> Result<Key, Box<Answer>> {
     let keeper = admin.keeper.borrow();
     Key::parse(text, keeper.config().carriers.prefix()).map_err(|why| {
-        Box::new(problem(StatusCode::BAD_REQUEST, &format!("the key {text:?} {why}; write one such as 42 or shop-42")))
+        Box::new(problem(
+            StatusCode::BAD_REQUEST,
+            &format!("the key {text:?} {why}; write one such as 42 or shop-42"),
+        ))
     })
 }
 
@@ -310,7 +322,10 @@ fn delete(admin: &Admin, key: &str) -> Answer {
     };
     let deleted = admin.keeper.borrow_mut().delete(key);
     match deleted {
-        Ok(()) => json_answer(StatusCode::OK, &json!({"generation": admin.keeper.borrow().generation(), "deleted": key})),
+        Ok(()) => json_answer(
+            StatusCode::OK,
+            &json!({"generation": admin.keeper.borrow().generation(), "deleted": key}),
+        ),
         Err(refused) => refusal(&refused),
     }
 }
@@ -340,7 +355,9 @@ fn explained(admin: &Admin, query: &str) -> Answer {
             "url" => head = Some(PlainHead::get(&value)),
             "method" => method = value,
             "header" => match value.split_once(':') {
-                Some((name, value)) => fields.push((name.trim().to_ascii_lowercase(), value.trim().as_bytes().to_vec())),
+                Some((name, value)) => {
+                    fields.push((name.trim().to_ascii_lowercase(), value.trim().as_bytes().to_vec()))
+                }
                 None => return problem(StatusCode::BAD_REQUEST, "write header=Name: value"),
             },
             "client" => match value.parse() {

@@ -6,8 +6,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -113,9 +113,11 @@ pub fn run(path: &Path, link: Link) -> Result<(), StartError> {
     let doors = doors(path, &config)?;
     let workers = workers(&config);
     let metrics = Metrics::new(workers);
-    let keeper = Keeper::new(path, config.clone(), workers, Arc::clone(&metrics)).map_err(|e| setting(path, e))?;
+    let keeper =
+        Keeper::new(path, config.clone(), workers, Arc::clone(&metrics)).map_err(|e| setting(path, e))?;
     let descriptors = listen::raise_descriptor_limit().unwrap_or(1024);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io("runtime"))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io("runtime"))?;
     let keeper = Rc::new(RefCell::new(keeper));
     // Names first, so that the first request finds its endpoints.
     let names = keeper.borrow().names();
@@ -138,7 +140,11 @@ pub fn run(path: &Path, link: Link) -> Result<(), StartError> {
     let bound = Bound::all(&doors, config.admin.address, workers)?;
     let started = bound.started(&config);
     let Bound { sockets, admin: admin_sockets, taken } = bound;
-    let clones: Vec<_> = sockets.iter().map(|(address, of)| clones(*address, of)).collect::<io::Result<_>>().map_err(io("socket"))?;
+    let clones: Vec<_> = sockets
+        .iter()
+        .map(|(address, of)| clones(*address, of))
+        .collect::<io::Result<_>>()
+        .map_err(io("socket"))?;
     let admin_clones = clones_of(&admin_sockets).map_err(io("socket"))?;
     let (threads, done) = spawn(&doors, sockets, workers, &shared).map_err(io("thread"))?;
     let control = Control {
@@ -207,7 +213,8 @@ fn effective(mut limits: Limits, descriptors: u64) -> Limits {
 fn via() -> HeaderValue {
     use std::hash::BuildHasher;
     let id = std::collections::hash_map::RandomState::new().hash_one(std::process::id());
-    HeaderValue::try_from(format!("1.1 sidetrack-{id:016x}")).unwrap_or(HeaderValue::from_static("1.1 sidetrack"))
+    HeaderValue::try_from(format!("1.1 sidetrack-{id:016x}"))
+        .unwrap_or(HeaderValue::from_static("1.1 sidetrack"))
 }
 
 /// The sockets of this process.
@@ -239,7 +246,11 @@ impl Bound {
         };
         Started {
             listeners: self.sockets.iter().map(|(address, _)| *address).collect(),
-            admin: self.admin.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(config.admin.address),
+            admin: self
+                .admin
+                .first()
+                .and_then(|socket| socket.local_addr().ok())
+                .unwrap_or(config.admin.address),
             ca: config.listeners.iter().any(self_signed).then(|| config.state_dir.join("ca.pem")),
         }
     }
@@ -434,7 +445,11 @@ impl Control {
         let (previews, others): (Vec<_>, Vec<_>) = changed.paths.iter().partition(in_folder);
         // Something else in the folder, such as a swapped link, may stand for any of its files.
         let keys: Option<Vec<Key>> = previews.iter().map(|path| Folder::key_of(path)).collect();
-        let hidden = |path: &&PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".") && !name.as_encoded_bytes().starts_with(b".."));
+        let hidden = |path: &&PathBuf| {
+            path.file_name().is_some_and(|name| {
+                name.as_encoded_bytes().starts_with(b".") && !name.as_encoded_bytes().starts_with(b"..")
+            })
+        };
         let visible = previews.iter().any(|path| !hidden(path));
         if changed.all || !others.is_empty() {
             self.reload_main();
@@ -454,13 +469,18 @@ impl Control {
         let keeper = self.keeper.borrow();
         let config = keeper.config();
         for door in &self.doors {
-            let Some(listener) = config.listeners.iter().find(|l| l.address == door.listener().address) else { continue };
+            let Some(listener) = config.listeners.iter().find(|l| l.address == door.listener().address)
+            else {
+                continue;
+            };
             door.set_listener(listener.clone());
             let (Some(server), Some(tls)) = (&door.tls, &listener.tls) else { continue };
             match server.replace(tls, &config.state_dir) {
                 Ok(true) => tracing::info!(address = %listener.address, "certificates reloaded"),
                 Ok(false) => {}
-                Err(error) => tracing::error!(address = %listener.address, %error, "certificates not reloaded, the last good ones stay"),
+                Err(error) => {
+                    tracing::error!(address = %listener.address, %error, "certificates not reloaded, the last good ones stay")
+                }
             }
         }
     }
@@ -468,7 +488,8 @@ impl Control {
     fn rewatch(&self, watch: &mut Watch) {
         let keeper = self.keeper.borrow();
         let certificates = self.doors.iter().filter_map(|door| door.tls.as_ref()).flat_map(|tls| tls.files());
-        let roots = keeper.config().services.iter().filter_map(|service| service.tls.as_ref()?.ca_file.clone());
+        let roots =
+            keeper.config().services.iter().filter_map(|service| service.tls.as_ref()?.ca_file.clone());
         let files = certificates.chain(roots).chain([self.path.clone()]).collect::<Vec<_>>();
         watch.only(files, keeper.previews_dir().map(Path::to_owned));
     }

@@ -123,9 +123,7 @@ impl Code {
             Self::UpstreamUnavailable => {
                 row("upstream_unavailable", "Service unavailable", 503, UNAVAILABLE, false)
             }
-            Self::UpstreamTimeout => {
-                row("upstream_timeout", "Service timed out", 504, DEADLINE, false)
-            }
+            Self::UpstreamTimeout => row("upstream_timeout", "Service timed out", 504, DEADLINE, false),
             Self::UpstreamProtocol => {
                 row("upstream_protocol", "Service answered badly", 502, UNAVAILABLE, false)
             }

@@ -113,7 +113,8 @@ fn walk(
     if let crate::decision::Target::Fork(preview, _) = target {
         explanation.preview = Some(preview.key);
     }
-    let of = explanation.preview.map_or_else(|| "the baseline".to_owned(), |key| format!("the fork of {key}"));
+    let of =
+        explanation.preview.map_or_else(|| "the baseline".to_owned(), |key| format!("the fork of {key}"));
     explanation.say("pick", format!("{of}, because: {reason} ({})", why(reason)));
     let endpoint = pick::endpoint(target.endpoints(), &Fresh, &[], 0);
     explanation.endpoint = endpoint.map(|endpoint| endpoint.address.to_string());

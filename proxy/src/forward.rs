@@ -67,7 +67,9 @@ pub async fn forward(
     let exchange = match (sent, decision.target) {
         (Ok(exchange), _) => exchange,
         (Err(Unsent::Failed(failure)), _) => return Err(failure),
-        (Err(Unsent::Unreached(error)), Target::Baseline(_)) => return Err(unavailable(decision.service, error)),
+        (Err(Unsent::Unreached(error)), Target::Baseline(_)) => {
+            return Err(unavailable(decision.service, error));
+        }
         (Err(Unsent::Unreached(error)), Target::Fork(preview, _)) => {
             tracing::debug!(preview = %preview.key, service = %decision.service.name, ?error, "fork is down");
             fork_down(worker, connection, decision, &mut outgoing, record).await?
@@ -88,7 +90,10 @@ async fn fork_down(
     let Target::Fork(preview, _) = decision.target else { return Err(unavailable(decision.service, None)) };
     let key = preview.key;
     let down = || {
-        let detail = format!("the fork of {} for {key} is declared and none of its endpoints can be reached", decision.service.name);
+        let detail = format!(
+            "the fork of {} for {key} is declared and none of its endpoints can be reached",
+            decision.service.name
+        );
         Failure::new(Code::ForkUnavailable, detail).about(key)
     };
     record.decided(&Decision { reason: Reason::ForkDown, ..decision.clone() });
@@ -237,7 +242,10 @@ async fn attempt(
     let gate = (outgoing.expects && !connection.is_http2).then(Arc::<Gate>::default);
     let (read, written) = (lease.traffic.read(), lease.traffic.written());
     let Some(mut request) = outgoing.request(http2, keep, gate.clone()) else {
-        return Err(Lost::Failed(Failure::new(Code::Internal, "the request could not be built"), Whose::Other));
+        return Err(Lost::Failed(
+            Failure::new(Code::Internal, "the request could not be built"),
+            Whose::Other,
+        ));
     };
     listen_for_hints(&mut request, connection, gate);
     let sending = async {
@@ -289,7 +297,8 @@ async fn attempt(
 
 /// Whether an HTTP/2 server says that it has not processed the request (RFC 9113 section 8.7).
 fn was_refused(error: &hyper::Error) -> bool {
-    let reason = error.source().and_then(|source| source.downcast_ref::<h2::Error>()).and_then(h2::Error::reason);
+    let reason =
+        error.source().and_then(|source| source.downcast_ref::<h2::Error>()).and_then(h2::Error::reason);
     reason == Some(h2::Reason::REFUSED_STREAM)
 }
 
@@ -330,7 +339,8 @@ fn answer(
         rewrite::restore_prefix(response.headers_mut(), &outgoing.path_prefix, authority);
     }
     let idle = service.timeouts.idle;
-    Ok(response.map(|body| ResponseBody::upstream(UpstreamBody::new(body, outgoing.source, lease, worker, idle))))
+    Ok(response
+        .map(|body| ResponseBody::upstream(UpstreamBody::new(body, outgoing.source, lease, worker, idle))))
 }
 
 fn unavailable(service: &Service, error: Option<ConnectError>) -> Failure {

@@ -119,7 +119,10 @@ pub fn identify<H: Head>(head: &H, table: &Table) -> Result<Identity, Failure> {
     if let Some(twin) = scan.twin {
         return Err(Failure::new(
             Code::MalformedKey,
-            format!("header {twin:?} is {:?} but for '_'; write it with '-'", carriers.header.as_deref().unwrap_or("")),
+            format!(
+                "header {twin:?} is {:?} but for '_'; write it with '-'",
+                carriers.header.as_deref().unwrap_or("")
+            ),
         ));
     }
     let host = host::read(head, table)?;

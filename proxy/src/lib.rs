@@ -8,18 +8,18 @@
 //! yield one [`decision::Decision`], which forwarding, logs, receipts and `explain` all read.
 
 pub mod accept;
-pub mod identify;
-pub mod route;
 pub mod admit;
-pub mod pick;
 pub mod forward;
+pub mod identify;
+pub mod pick;
 pub mod record;
+pub mod route;
 
-pub mod walk;
 pub mod decision;
 pub mod error;
 pub mod head;
 pub mod respond;
+pub mod walk;
 
 pub mod admin;
 pub mod app;

@@ -81,7 +81,9 @@ fn declared<'t>(keys: &[Key], service: &Service, table: &'t Table) -> Option<(Ta
 pub fn baseline<'t>(service: &'t Service, key: Option<&Key>) -> Result<Target<'t>, Failure> {
     service.baseline.as_ref().map(Target::Baseline).ok_or_else(|| {
         let detail = match key {
-            Some(key) => format!("service {} exists only in previews, and {key} does not fork it", service.name),
+            Some(key) => {
+                format!("service {} exists only in previews, and {key} does not fork it", service.name)
+            }
             None => format!("service {} exists only in previews; name one, as in X-PR-ID: 42", service.name),
         };
         Failure::new(Code::NoRoute, detail)

@@ -8,7 +8,6 @@ pub mod receipt;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -27,7 +26,8 @@ use crate::forward::body::Source;
 use crate::forward::forwarded::{REQUEST_ID, client};
 use crate::forward::upstream_body::{BodyError, UpstreamBody};
 use crate::identify::{CookieChange, Identity};
-use crate::route::table::{Service, Table};
+use crate::route::snapshot::Held;
+use crate::route::table::Service;
 use crate::worker::Worker;
 use access_log::{Entry, RawTexts, Texts};
 use metrics::{CLIENT_CLOSED, Sample};
@@ -36,7 +36,7 @@ use metrics::{CLIENT_CLOSED, Sample};
 pub struct Record {
     worker: Rc<Worker>,
     connection: Rc<Connection>,
-    table: Rc<Arc<Table>>,
+    table: Rc<Held>,
     started: Instant,
     request_id: HeaderValue,
     client: IpAddr,
@@ -73,7 +73,7 @@ impl Record {
         worker: &Rc<Worker>,
         connection: &Rc<Connection>,
         request: &Request<Incoming>,
-        table: &Rc<Arc<Table>>,
+        table: &Rc<Held>,
     ) -> Self {
         worker.stats.requests_in_flight.inc();
         worker.in_flight.set(worker.in_flight.get() + 1);
@@ -192,16 +192,14 @@ impl Record {
 
     /// What becomes of the cookie: an unknown preview that a cookie names is told once, and the cookie cleared.
     pub fn cookie(&self) -> CookieChange {
-        let absent = matches!(self.error, Some(Code::UnknownPreview | Code::PreviewExpired));
-        match (self.carrier(), self.error) {
-            (Some(Carrier::Cookie), _) if absent => CookieChange::Clear,
-            (_, Some(_)) if self.status >= 400 && self.cookie_asked() == CookieChange::Set => CookieChange::Keep,
-            _ => self.cookie_asked(),
+        let asked = self.identity.as_ref().map_or(CookieChange::Keep, |identity| identity.cookie);
+        match self.error {
+            Some(Code::UnknownPreview | Code::PreviewExpired) if self.carrier() == Some(Carrier::Cookie) => {
+                CookieChange::Clear
+            }
+            Some(_) if asked == CookieChange::Set => CookieChange::Keep,
+            _ => asked,
         }
-    }
-
-    fn cookie_asked(&self) -> CookieChange {
-        self.identity.as_ref().map_or(CookieChange::Keep, |identity| identity.cookie)
     }
 
     /// The service that the route named.
@@ -261,7 +259,9 @@ impl Record {
         let metrics = &self.worker.shared.metrics;
         let stats = self.service().map_or(metrics.unrouted(), |service| &*service.stats);
         stats.record(self.worker.index, sample);
-        for preview in self.identity.iter().flat_map(|id| id.keys.iter()).filter_map(|key| self.table.preview(key)) {
+        for preview in
+            self.identity.iter().flat_map(|id| id.keys.iter()).filter_map(|key| self.table.preview(key))
+        {
             preview.stats.record(self.side);
             if self.error.is_some() {
                 preview.stats.error();
@@ -407,9 +407,9 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Own(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(0)))
-            }
+            Content::Own(bytes) => SizeHint::with_exact(
+                bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(0)),
+            ),
             Content::Upstream(body) => body.size_hint(),
             Content::Tunnel(_) => SizeHint::with_exact(0),
         }

@@ -51,7 +51,10 @@ fn prefers_html(accept: &str) -> bool {
         for item in accept.split(',') {
             let mut parts = item.split(';').map(str::trim);
             if parts.next().is_some_and(wanted) {
-                let q = parts.find_map(|part| part.strip_prefix("q=")).and_then(|q| q.parse().ok()).unwrap_or(1.0);
+                let q = parts
+                    .find_map(|part| part.strip_prefix("q="))
+                    .and_then(|q| q.parse().ok())
+                    .unwrap_or(1.0);
                 best = Some(best.map_or(q, |before| before.max(q)));
             }
         }
@@ -109,7 +112,10 @@ pub fn dressed(failure: &Failure, dress: Dress, context: &Context<'_>) -> Respon
     );
     if dress == Dress::Grpc {
         // Trailers-only: the status of HTTP is 200, and gRPC's stands in the one head that there is.
-        fields.insert(HeaderName::from_static("grpc-status"), HeaderValue::from(u16::from(failure.code.answer().grpc)));
+        fields.insert(
+            HeaderName::from_static("grpc-status"),
+            HeaderValue::from(u16::from(failure.code.answer().grpc)),
+        );
         let message = percent_encoded(&format!("{}: {}", failure.code, failure.detail));
         if let Ok(message) = HeaderValue::try_from(message) {
             fields.insert(HeaderName::from_static("grpc-message"), message);

@@ -32,7 +32,11 @@ pub fn route<'t, H: Head>(head: &H, identity: &Identity, table: &'t Table) -> Re
     service.map(AsRef::as_ref).ok_or_else(|| {
         Failure::new(
             Code::NoRoute,
-            format!("no route matches host {:?} and path {:?}", short(&identity.host_text(head)), short(path)),
+            format!(
+                "no route matches host {:?} and path {:?}",
+                short(&identity.host_text(head)),
+                short(path)
+            ),
         )
     })
 }

@@ -2,15 +2,15 @@
 //! own reference to the table. Nothing in here is shared with another worker.
 
 use std::cell::{Cell, RefCell};
-use std::net::TcpListener as StdListener;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::HeaderValue;
 use sidetrack_config::limits::Limits;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::accept::connection::{Door, Lifeline, serve};
@@ -123,9 +123,6 @@ impl Worker {
     /// Watches the phases of a connection.
     pub fn watch(&self, lifeline: &Rc<Lifeline>) {
         self.lifelines.borrow_mut().push(Rc::downgrade(lifeline));
-        if self.leaving.get() {
-            lifeline.finish();
-        }
     }
 
     fn each_lifeline(&self, act: impl Fn(&Lifeline)) {
@@ -170,32 +167,26 @@ impl Worker {
         // Also lets go of a table that is no longer the current one.
         drop(self.table.get());
         self.pool.sweep();
-        self.each_lifeline(|lifeline| lifeline.check(self.limits.header_timeout, self.limits.client_idle_timeout));
+        self.each_lifeline(|lifeline| {
+            lifeline.check(self.limits.header_timeout, self.limits.client_idle_timeout)
+        });
     }
 
-    /// Clients are told to go with their next answer. An idle HTTP/1.1 connection gets a moment first: its client may
-    /// be sending just now, and a connection that closes under a request loses it.
+    /// Tells clients to go, and waits until they have, or the time for it is over.
     async fn drain(&self, drain: &mut watch::Receiver<Phase>) {
         self.leaving.set(true);
-        let begun = Instant::now();
         let linger = LINGER.min(self.limits.drain_timeout / 2);
         let mut tick = tokio::time::interval(Duration::from_millis(20));
-        let mut told = false;
         while self.is_busy() && *drain.borrow() != Phase::Over {
             tokio::select! {
-                _ = tick.tick() => {}
+                _ = tick.tick() => self.each_lifeline(|lifeline| lifeline.leave(linger)),
                 changed = drain.changed() => if changed.is_err() { return },
-            }
-            if !told && begun.elapsed() >= linger {
-                told = true;
-                self.each_lifeline(Lifeline::finish);
             }
         }
     }
 
     fn is_busy(&self) -> bool {
-        self.lifelines.borrow_mut().retain(|lifeline| lifeline.strong_count() > 0);
-        !self.lifelines.borrow().is_empty() || self.in_flight.get() > 0
+        self.stats.connections.get() > 0 || self.in_flight.get() > 0
     }
 }
 
@@ -213,29 +204,42 @@ async fn accept(worker: Rc<Worker>, door: Arc<Door>, listener: TcpListener) {
     let mut drain = worker.shared.drain.clone();
     loop {
         let accepted = tokio::select! {
-            biased;
             accepted = listener.accept() => accepted,
-            // What waits in the queue is taken first (biased), so that closing the socket resets nobody.
-            _ = drain.wait_for(|phase| *phase != Phase::Serving) => return,
+            _ = drain.wait_for(|phase| *phase != Phase::Serving) => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let Some(slot) = Slot::take(&worker) else {
-                    tracing::warn!(%peer, "connection closed: maxConnections is reached");
-                    continue;
-                };
-                let (worker, door) = (Rc::clone(&worker), Arc::clone(&door));
-                tokio::task::spawn_local(async move {
-                    serve(worker, door, stream, peer).await;
-                    drop(slot);
-                });
-            }
+            Ok((stream, peer)) => welcome(&worker, &door, stream, peer),
             Err(error) => {
                 tracing::warn!(%error, address = %door.listener().address, "accept failed; trying again");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
+    // What waits in the queue would be reset when the socket closes. Asked of the system: the runtime may not have
+    // heard of the last ones.
+    let Ok(listener) = listener.into_std() else { return };
+    for (stream, peer) in std::iter::from_fn(|| listener.accept().ok()).take(QUEUE) {
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            welcome(&worker, &door, stream, peer);
+        }
+    }
+}
+
+/// Connections that may wait in the queue of a socket that closes.
+const QUEUE: usize = 4096;
+
+fn welcome(worker: &Rc<Worker>, door: &Arc<Door>, stream: TcpStream, peer: SocketAddr) {
+    let Some(slot) = Slot::take(worker) else {
+        tracing::warn!(%peer, "connection closed: maxConnections is reached");
+        return;
+    };
+    let (worker, door) = (Rc::clone(worker), Arc::clone(door));
+    tokio::task::spawn_local(async move {
+        serve(worker, door, stream, peer).await;
+        drop(slot);
+    });
 }
 
 /// One of the connections that this process may have.

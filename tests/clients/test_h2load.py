@@ -60,7 +60,7 @@ class Reload(EstateCase):
         super().setUpClass()
 
     def test_no_request_is_lost(self):
-        count = 30_000
+        count = 10_000
         keyed = ("-H", "x-pr-id: 42", "-H", ":authority: preview.localhost")
         command = ["h2load", f"-n{count}", "-c8", "-m4", *keyed, f"https://127.0.0.1:{self.estate.tls}/who"]
         first = self.estate.gateway.metric("sidetrack_generation")

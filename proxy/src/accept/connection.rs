@@ -5,8 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::{Arc, PoisonError, RwLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -101,8 +101,11 @@ impl Connection {
             let host = authority.to_str().unwrap_or_default();
             // A host with a port or in brackets is no token, and has to be quoted (RFC 7239 section 4).
             let quote = if host.contains([':', '[']) { "\"" } else { "" };
-            let text =
-                format!("for={};host={quote}{host}{quote};proto={}", node(self.peer.ip().to_canonical()), self.scheme());
+            let text = format!(
+                "for={};host={quote}{host}{quote};proto={}",
+                node(self.peer.ip().to_canonical()),
+                self.scheme()
+            );
             if let Ok(value) = HeaderValue::try_from(text) {
                 *last = (authority.clone(), value);
             }
@@ -151,6 +154,7 @@ impl Arrival {
 pub struct Lifeline {
     /// When bytes arrived.
     pub arrival: Arc<Arrival>,
+    is_http2: Cell<bool>,
     under_way: Cell<u32>,
     idle_since: Cell<Instant>,
     signal: Cell<Signal>,
@@ -161,6 +165,7 @@ impl Default for Lifeline {
     fn default() -> Self {
         Self {
             arrival: Arc::new(Arrival { begun: Instant::now(), first: AtomicU64::new(0) }),
+            is_http2: Cell::new(false),
             under_way: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
             signal: Cell::new(Signal::None),
@@ -196,9 +201,13 @@ impl Lifeline {
         }
     }
 
-    /// Lets the connection finish what is under way and end.
-    pub fn finish(&self) {
-        self.raise(Signal::Finish);
+    /// Lets the connection finish what is under way and end. HTTP/2 can say so (GOAWAY) at any time. An idle HTTP/1.1
+    /// connection stays for `linger`: its client may be sending just now, and would lose that request.
+    pub fn leave(&self, linger: Duration) {
+        let quiet = self.under_way.get() == 0 && self.arrival.since().is_none();
+        if self.is_http2.get() || (quiet && self.idle_since.get().elapsed() >= linger) {
+            self.raise(Signal::Finish);
+        }
     }
 
     fn raise(&self, signal: Signal) {
@@ -213,13 +222,18 @@ pub async fn serve(worker: Rc<Worker>, door: Arc<Door>, stream: TcpStream, peer:
     let lifeline = Rc::new(Lifeline::default());
     let limit = worker.limits.handshake_timeout;
     let local = stream.local_addr().unwrap_or(door.listener().address);
-    let opened = tokio::time::timeout(limit, open(&worker, &door, stream, peer)).await;
+    worker.watch(&lifeline);
+    let opened = tokio::select! {
+        opened = tokio::time::timeout(limit, open(&worker, &door, stream, peer)) => opened,
+        // The drain does not wait for a client that has said nothing yet.
+        () = lifeline.notify.notified() => return,
+    };
     match opened {
         Ok(Ok((wire, is_http2, peer))) => {
             let secure = matches!(wire, Wire::Tls(_));
+            lifeline.is_http2.set(is_http2);
             let connection = connection(&worker, &door, (peer, local), secure, is_http2, &lifeline);
             let client = Client::new(wire, Arc::clone(&connection.hints), Arc::clone(&lifeline.arrival));
-            worker.watch(&lifeline);
             match is_http2 {
                 true => serve_http2(worker, connection, client).await,
                 false => serve_http1(worker, connection, client).await,
@@ -296,7 +310,9 @@ async fn proxy_header(stream: &mut Prefixed) -> io::Result<Option<SocketAddr>> {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
             }
-            Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("PROXY protocol: {error}"))),
+            Err(error) => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, format!("PROXY protocol: {error}")));
+            }
         }
     }
 }
@@ -323,7 +339,10 @@ async fn serve_http1(worker: Rc<Worker>, connection: Rc<Connection>, client: Cli
     let limits = worker.limits;
     let service = service_fn(move |request| walk::serve(Rc::clone(&worker), Rc::clone(&connection), request));
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(limits.header_bytes.max(8 << 10)).max_headers(limits.header_count).pipeline_flush(true);
+    builder
+        .max_buf_size(limits.header_bytes.max(8 << 10))
+        .max_headers(limits.header_count)
+        .pipeline_flush(true);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(client), service).with_upgrades());
     loop {
         tokio::select! {

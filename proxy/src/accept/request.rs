@@ -31,7 +31,8 @@ pub fn check(parts: &Parts, limit: &TargetLimit) -> Result<HeaderValue, Failure>
         let detail = format!("the request target is longer than {} bytes", limit.0);
         return Err(Failure::new(Code::RequestTooLarge, detail).with_status(414));
     }
-    if !target.starts_with('/') && !(target == "*" && parts.method == Method::OPTIONS) {
+    let is_asterisk = target == "*" && parts.method == Method::OPTIONS;
+    if !target.starts_with('/') && !is_asterisk {
         return Err(malformed("the request target is no path"));
     }
     authority(parts)
@@ -62,7 +63,11 @@ fn authority(parts: &Parts) -> Result<HeaderValue, Failure> {
         (None, Some(host)) => host.clone(),
         (None, None) => HeaderValue::from_static(""),
     };
-    if authority.to_str().is_ok_and(is_host) { Ok(authority) } else { Err(malformed("the authority is no host")) }
+    if authority.to_str().is_ok_and(is_host) {
+        Ok(authority)
+    } else {
+        Err(malformed("the authority is no host"))
+    }
 }
 
 /// `host` or `host:port` in the characters of RFC 3986 section 3.2.2, without userinfo. Empty is allowed: it
@@ -70,12 +75,34 @@ fn authority(parts: &Parts) -> Result<HeaderValue, Failure> {
 fn is_host(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
-            Some((host, port)) if host.parse::<std::net::Ipv6Addr>().is_ok() => ("", port.strip_prefix(':').or(port.is_empty().then_some(""))),
+            Some((host, port)) if host.parse::<std::net::Ipv6Addr>().is_ok() => {
+                ("", port.strip_prefix(':').or(port.is_empty().then_some("")))
+            }
             _ => return false,
         },
         None => text.split_once(':').map_or((text, Some("")), |(host, port)| (host, Some(port))),
     };
-    let ok = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b'%');
+    let ok = |byte: u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'-' | b'.'
+                    | b'_'
+                    | b'~'
+                    | b'!'
+                    | b'$'
+                    | b'&'
+                    | b'\''
+                    | b'('
+                    | b')'
+                    | b'*'
+                    | b'+'
+                    | b','
+                    | b';'
+                    | b'='
+                    | b'%'
+            )
+    };
     host.bytes().all(ok) && port.is_some_and(|port| port.is_empty() || port.parse::<u16>().is_ok())
 }
 

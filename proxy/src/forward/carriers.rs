@@ -79,13 +79,7 @@ fn baggage(fields: &mut HeaderMap, name: &str, keys: &str, strict: bool) {
     }
 }
 
-fn tracestate(
-    fields: &mut HeaderMap,
-    name: &str,
-    keys: &str,
-    traced: bool,
-    mut random: impl FnMut() -> u64,
-) {
+fn tracestate(fields: &mut HeaderMap, name: &str, keys: &str, traced: bool, mut random: impl FnMut() -> u64) {
     // A tracestate without a valid traceparent is to be thrown away (W3C Trace Context section 2.3).
     let list = if traced { joined(fields, &TRACESTATE) } else { Vec::new() };
     if !traced && let Some(parent) = value(new_traceparent(&mut random)) {
@@ -93,9 +87,9 @@ fn tracestate(
     }
     let ours = format!("{name}={keys}");
     // A member that was changed goes to the front, and the oldest falls off a full list (section 3.3.1.4).
-    let others = members(&list).filter(|(member, _)| *member != name.as_bytes()).map(|(_, text)| text.trim_ascii());
-    let list: Vec<&[u8]> =
-        std::iter::once(ours.as_bytes()).chain(others).take(TRACESTATE_MEMBERS).collect();
+    let others =
+        members(&list).filter(|(member, _)| *member != name.as_bytes()).map(|(_, text)| text.trim_ascii());
+    let list: Vec<&[u8]> = std::iter::once(ours.as_bytes()).chain(others).take(TRACESTATE_MEMBERS).collect();
     if let Ok(value) = HeaderValue::from_bytes(&list.join(&b","[..])) {
         fields.insert(TRACESTATE, value);
     }
@@ -115,7 +109,8 @@ fn cookie(fields: &mut HeaderMap, identity: &Identity, carriers: &Carriers) {
         return;
     }
     let is_stale = |pair: &str| {
-        pair.split_once('=').is_some_and(|(n, text)| n.trim() == name && !says(text.trim(), &identity.keys, carriers))
+        pair.split_once('=')
+            .is_some_and(|(n, text)| n.trim() == name && !says(text.trim(), &identity.keys, carriers))
     };
     let lines: Vec<HeaderValue> = fields
         .get_all(http::header::COOKIE)
@@ -137,6 +132,7 @@ fn cookie(fields: &mut HeaderMap, identity: &Identity, carriers: &Carriers) {
 
 /// Whether a cookie's text is the list `keys`.
 fn says(text: &str, keys: &[Key], carriers: &Carriers) -> bool {
-    let listed: Option<Vec<Key>> = text.split('.').map(|item| Key::parse(item, carriers.prefix()).ok()).collect();
+    let listed: Option<Vec<Key>> =
+        text.split('.').map(|item| Key::parse(item, carriers.prefix()).ok()).collect();
     listed.is_some_and(|listed| listed == keys)
 }

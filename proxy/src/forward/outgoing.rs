@@ -74,7 +74,9 @@ impl Outgoing {
         let path_prefix: Box<str> = identity.path_prefix(&head).into();
         let base_host: Option<HeaderValue> = match &decision.service.host {
             HostRewrite::Keep => None,
-            HostRewrite::Base => HeaderValue::from_str(&with_port(&identity.host_text(&head), &authority)).ok(),
+            HostRewrite::Base => {
+                HeaderValue::from_str(&with_port(&identity.host_text(&head), &authority)).ok()
+            }
             HostRewrite::Name(name) => HeaderValue::from_str(name).ok(),
         };
         let target = target(&parts, &head, decision, table)?;
@@ -82,13 +84,23 @@ impl Outgoing {
             return Err(Failure::new(Code::LoopDetected, "this proxy has forwarded the request before"));
         }
         let upgrade = upgrade(&mut parts, worker);
-        let expects = parts.headers.get(header::EXPECT).is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let expects = parts
+            .headers
+            .get(header::EXPECT)
+            .is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         for name in secrets(decision, table) {
             parts.headers.remove(name);
         }
         rewrite::join_cookies(&mut parts.headers);
         carriers::stamp(&mut parts.headers, identity, &table.estate.carriers, || worker.random());
-        forwarded::write(&mut parts.headers, connection, table.estate.role, &authority, &path_prefix, request_id);
+        forwarded::write(
+            &mut parts.headers,
+            connection,
+            table.estate.role,
+            &authority,
+            &path_prefix,
+            request_id,
+        );
         forwarded::append(&mut parts.headers, &header::VIA, &worker.shared.via);
         parts.extensions = Extensions::new();
         Ok(Self {
@@ -112,7 +124,12 @@ impl Outgoing {
     }
 
     /// The request for one attempt. With `keep` a copy of the head stays, for another attempt.
-    pub fn request(&mut self, http2: bool, keep: bool, gate: Option<Arc<Gate>>) -> Option<Request<RequestBody>> {
+    pub fn request(
+        &mut self,
+        http2: bool,
+        keep: bool,
+        gate: Option<Arc<Gate>>,
+    ) -> Option<Request<RequestBody>> {
         let mut parts = self.head.take()?;
         if keep {
             self.head = Some(parts.clone());
@@ -156,7 +173,12 @@ impl Outgoing {
 }
 
 /// The target for upstream: without the key's path segment and without our query parameter.
-fn target(parts: &Parts, head: &HttpHead<'_>, decision: &Decision<'_>, table: &Table) -> Result<PathAndQuery, Failure> {
+fn target(
+    parts: &Parts,
+    head: &HttpHead<'_>,
+    decision: &Decision<'_>,
+    table: &Table,
+) -> Result<PathAndQuery, Failure> {
     let identity = &decision.identity;
     if identity.path_skip == 0
         && !identity.strip_query
@@ -173,7 +195,8 @@ fn target(parts: &Parts, head: &HttpHead<'_>, decision: &Decision<'_>, table: &T
         text.push('?');
         text.push_str(&query);
     }
-    PathAndQuery::try_from(text).map_err(|_| Failure::new(Code::MalformedRequest, "the request target is no path"))
+    PathAndQuery::try_from(text)
+        .map_err(|_| Failure::new(Code::MalformedRequest, "the request target is no path"))
 }
 
 /// The client's side of an upgrade, and the fields that ask the upstream for it; the other fields of the connection
@@ -219,9 +242,11 @@ fn secrets<'t>(decision: &'t Decision<'_>, table: &'t Table) -> impl Iterator<It
 
 /// Whether `Via` names this process.
 fn comes_from(parts: &Parts, via: &HeaderValue) -> bool {
-    parts.headers.get_all(header::VIA).iter().any(|line| {
-        line.as_bytes().split(|byte| *byte == b',').any(|hop| hop.trim_ascii() == via.as_bytes())
-    })
+    parts
+        .headers
+        .get_all(header::VIA)
+        .iter()
+        .any(|line| line.as_bytes().split(|byte| *byte == b',').any(|hop| hop.trim_ascii() == via.as_bytes()))
 }
 
 /// `host` with the port of `authority`.

@@ -125,7 +125,10 @@ impl View for Pool {
     }
 
     fn is_ejected(&self, endpoint: &Endpoint) -> bool {
-        self.locals.borrow().get(&endpoint.id).is_some_and(|local| local.passive.get().is_ejected(self.start.elapsed()))
+        self.locals
+            .borrow()
+            .get(&endpoint.id)
+            .is_some_and(|local| local.passive.get().is_ejected(self.start.elapsed()))
     }
 }
 
@@ -173,7 +176,12 @@ impl Pool {
                 && (idle.sender.is_ready() || settled(&mut idle.sender).await);
             if usable {
                 let counted = Counted::new(&local, None);
-                return Ok(Lease { sender: Sender::Http1(idle.sender), traffic: idle.traffic, reused: true, counted });
+                return Ok(Lease {
+                    sender: Sender::Http1(idle.sender),
+                    traffic: idle.traffic,
+                    reused: true,
+                    counted,
+                });
             }
         }
         self.limited(endpoint, self.open_http1(endpoint, &local)).await
@@ -202,7 +210,12 @@ impl Pool {
             let _ = connection.with_upgrades().await;
             drop(gauge);
         });
-        Ok(Lease { sender: Sender::Http1(sender), traffic, reused: false, counted: Counted::new(local, None) })
+        Ok(Lease {
+            sender: Sender::Http1(sender),
+            traffic,
+            reused: false,
+            counted: Counted::new(local, None),
+        })
     }
 
     async fn open_http2(&self, endpoint: &Endpoint, local: &Rc<Local>) -> Result<Lease, ConnectError> {

@@ -79,7 +79,9 @@ pub fn restore_prefix(fields: &mut HeaderMap, prefix: &str, authority: &str) {
     let cookies: Vec<HeaderValue> = fields
         .get_all(header::SET_COOKIE)
         .iter()
-        .map(|line| line.to_str().ok().and_then(|text| prefixed_cookie(text, prefix)).unwrap_or_else(|| line.clone()))
+        .map(|line| {
+            line.to_str().ok().and_then(|text| prefixed_cookie(text, prefix)).unwrap_or_else(|| line.clone())
+        })
         .collect();
     fields.remove(header::SET_COOKIE);
     for cookie in cookies {
@@ -92,7 +94,8 @@ fn prefixed_location(location: &str, prefix: &str, authority: &str) -> Option<St
     if location.starts_with('/') && !location.starts_with("//") {
         return Some(format!("{prefix}{location}"));
     }
-    let (scheme, rest) = location.split_once("://").or_else(|| location.strip_prefix("//").map(|rest| ("", rest)))?;
+    let (scheme, rest) =
+        location.split_once("://").or_else(|| location.strip_prefix("//").map(|rest| ("", rest)))?;
     let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let scheme = if scheme.is_empty() { "//".to_owned() } else { format!("{scheme}://") };
     host.eq_ignore_ascii_case(authority).then(|| {
@@ -105,7 +108,9 @@ fn prefixed_cookie(cookie: &str, prefix: &str) -> Option<HeaderValue> {
     let parts: Vec<String> = cookie
         .split(';')
         .map(|part| match part.split_once('=') {
-            Some((name, path)) if name.trim().eq_ignore_ascii_case("path") && path.trim().starts_with('/') => {
+            Some((name, path))
+                if name.trim().eq_ignore_ascii_case("path") && path.trim().starts_with('/') =>
+            {
                 let path = path.trim();
                 format!(" Path={prefix}{}", if path == "/" { "/" } else { path })
             }
@@ -124,7 +129,9 @@ pub fn vary(fields: &mut HeaderMap, name: &HeaderValue) {
     };
     let says = |line: &HeaderValue| {
         line.to_str().is_ok_and(|text| {
-            text.split(',').any(|item| item.trim() == "*" || item.trim().as_bytes().eq_ignore_ascii_case(name.as_bytes()))
+            text.split(',').any(|item| {
+                item.trim() == "*" || item.trim().as_bytes().eq_ignore_ascii_case(name.as_bytes())
+            })
         })
     };
     if says(first) || second.is_some_and(says) || lines.any(says) {

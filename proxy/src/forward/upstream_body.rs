@@ -40,7 +40,13 @@ pub struct UpstreamBody {
 
 impl UpstreamBody {
     /// The body `incoming`, which came over `lease`; zero `idle`: it may stall for ever.
-    pub fn new(incoming: Incoming, source: Rc<Source>, lease: Lease, worker: &Rc<Worker>, idle: Duration) -> Self {
+    pub fn new(
+        incoming: Incoming,
+        source: Rc<Source>,
+        lease: Lease,
+        worker: &Rc<Worker>,
+        idle: Duration,
+    ) -> Self {
         let mut body = Self { incoming, source, lease: Some((lease, Rc::clone(worker))), idle, timer: None };
         if body.is_end_stream() {
             body.ended();

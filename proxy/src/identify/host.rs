@@ -55,7 +55,9 @@ pub(super) fn read_host(host: &str, table: &Table) -> Result<(Option<Keys>, Rout
         return Ok((None, RouteHost::Whole));
     };
     let (label, others) = below.split_once('.').unwrap_or((below, ""));
-    if let Some(misplaced) = others.split('.').find(|label| label.split("--").any(|part| begins(part, prefix))) {
+    if let Some(misplaced) =
+        others.split('.').find(|label| label.split("--").any(|part| begins(part, prefix)))
+    {
         return Err(format!("{misplaced:?} is not the first label of the host"));
     }
     let Some(split) = read_label(label, prefix, table)? else { return Ok((None, RouteHost::Whole)) };
@@ -73,7 +75,10 @@ pub(super) fn read_host(host: &str, table: &Table) -> Result<(Option<Keys>, Rout
 
 /// The labels of `host` below the longest domain that it is in.
 fn below_a_domain<'a>(host: &'a str, domains: &[Box<str>]) -> Option<&'a str> {
-    domains.iter().find_map(|domain| host.strip_suffix(&**domain)?.strip_suffix('.')).filter(|below| !below.is_empty())
+    domains
+        .iter()
+        .find_map(|domain| host.strip_suffix(&**domain)?.strip_suffix('.'))
+        .filter(|below| !below.is_empty())
 }
 
 fn begins(label: &str, prefix: &str) -> bool {
@@ -138,7 +143,8 @@ fn service_side<'a>(label: &'a str, parts: &[Part<'a>]) -> Option<Option<&'a str
     let trailing = parts.iter().rev().take_while(|part| is_key(part)).count();
     let plain: usize = parts.iter().filter(|part| !is_key(part)).count();
     let length = |side: &[Part<'a>]| -> usize {
-        let texts: usize = side.iter().map(|part| if let Part::Plain(text) = part { text.len() } else { 0 }).sum();
+        let texts: usize =
+            side.iter().map(|part| if let Part::Plain(text) = part { text.len() } else { 0 }).sum();
         texts + 2 * side.len().saturating_sub(1)
     };
     if plain == 0 {

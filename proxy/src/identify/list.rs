@@ -27,7 +27,12 @@ pub(super) fn read(keys: &mut Keys, text: &str, separator: &str, table: &Table) 
 }
 
 /// The list of an explicit carrier that is one text.
-pub(super) fn explicit(carrier: Carrier, text: &str, separator: &str, table: &Table) -> Result<Keys, Failure> {
+pub(super) fn explicit(
+    carrier: Carrier,
+    text: &str,
+    separator: &str,
+    table: &Table,
+) -> Result<Keys, Failure> {
     let mut keys = Keys::new();
     read(&mut keys, text, separator, table).map_err(|why| malformed(carrier, &why))?;
     Ok(keys)
@@ -55,7 +60,8 @@ pub(super) fn in_header(lines: &Lines<'_>, table: &Table) -> Result<Option<Keys>
 /// The list of our cookie. It only fills in: what is malformed is ignored.
 pub(super) fn in_cookie(lines: &Lines<'_>, table: &Table) -> Option<Keys> {
     let name = table.estate.carriers.cookie.as_deref()?;
-    let pairs = lines.iter().filter_map(|line| std::str::from_utf8(line).ok()).flat_map(|line| line.split(';'));
+    let pairs =
+        lines.iter().filter_map(|line| std::str::from_utf8(line).ok()).flat_map(|line| line.split(';'));
     let value = pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(n, _)| *n == name)?.1;
     let mut keys = Keys::new();
     read(&mut keys, &percent_decoded(value)?, ".", table).ok()?;

@@ -78,5 +78,6 @@ impl<'a> Scan<'a> {
 
 /// Whether `name` is `ours` with `_` in place of some `-`.
 fn is_twin(name: &str, ours: &str) -> bool {
-    name.len() == ours.len() && name.bytes().zip(ours.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
+    name.len() == ours.len()
+        && name.bytes().zip(ours.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
 }

@@ -95,7 +95,9 @@ impl Builder {
             unknown_preview: config.unknown_preview,
             access: config.access.clone(),
             secret_headers: secrets
-                .filter_map(|access| http::HeaderName::from_bytes(access.header.as_ref()?.name.as_bytes()).ok())
+                .filter_map(|access| {
+                    http::HeaderName::from_bytes(access.header.as_ref()?.name.as_bytes()).ok()
+                })
                 .collect(),
             role: config.role,
             services,
@@ -149,7 +151,12 @@ impl Builder {
         Ok(upstream)
     }
 
-    fn endpoints(&mut self, list: &[model::Endpoint], service: &model::Service, upstream: &Arc<Upstream>) -> Endpoints {
+    fn endpoints(
+        &mut self,
+        list: &[model::Endpoint],
+        service: &model::Service,
+        upstream: &Arc<Upstream>,
+    ) -> Endpoints {
         let mut all: Vec<Arc<Endpoint>> = Vec::with_capacity(list.len());
         for endpoint in list {
             let (addresses, host) = match endpoint {

@@ -74,7 +74,9 @@ impl Routes {
         for (number, route) in routes.iter().enumerate() {
             let paths = match &route.host {
                 // The host of a request comes without the brackets of an IPv6 address.
-                HostPattern::Exact(host) => index.exact.entry(host.trim_matches(['[', ']']).into()).or_default(),
+                HostPattern::Exact(host) => {
+                    index.exact.entry(host.trim_matches(['[', ']']).into()).or_default()
+                }
                 HostPattern::Below(host) => index.below.entry(host.clone()).or_default(),
                 HostPattern::Any => &mut index.any,
             };
@@ -112,7 +114,9 @@ impl Routes {
 pub fn normalised(path: &str) -> Option<String> {
     let bytes = path.as_bytes();
     let odd = bytes.windows(2).any(|pair| matches!(pair, b"//" | b"/."))
-        || bytes.windows(3).any(|three| three.eq_ignore_ascii_case(b"%2e") || three.eq_ignore_ascii_case(b"%2f"));
+        || bytes
+            .windows(3)
+            .any(|three| three.eq_ignore_ascii_case(b"%2e") || three.eq_ignore_ascii_case(b"%2f"));
     if !odd {
         return None;
     }
@@ -173,7 +177,11 @@ mod tests {
         assert_eq!(service("x.example.com", "/only-below/1"), Some(3));
         assert_eq!(service("example.com", "/"), Some(4), "the wildcard is for hosts below");
         assert_eq!(service("b.example.com", "/api/1"), Some(5));
-        assert_eq!(service("b.example.com", "/other"), Some(2), "a host without such a path falls to the next");
+        assert_eq!(
+            service("b.example.com", "/other"),
+            Some(2),
+            "a host without such a path falls to the next"
+        );
         assert_eq!(service("c.b.example.com", "/"), Some(6));
     }
 

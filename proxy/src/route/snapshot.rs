@@ -2,6 +2,7 @@
 //! it has moved.
 
 use std::cell::{Cell, RefCell};
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -48,27 +49,40 @@ impl Published {
     }
 }
 
-/// A worker's own reference to the current table. Handing it out touches no memory of another worker.
+/// A table as one worker holds it: counted by the worker alone, so that a request that takes it touches no memory of
+/// another worker.
+#[derive(Debug)]
+pub struct Held(Arc<Table>);
+
+impl Deref for Held {
+    type Target = Table;
+
+    fn deref(&self) -> &Table {
+        &self.0
+    }
+}
+
+/// A worker's own reference to the current table.
 #[derive(Debug)]
 pub struct Cached {
     published: Arc<Published>,
     version: Cell<u64>,
-    table: RefCell<Rc<Arc<Table>>>,
+    table: RefCell<Rc<Held>>,
 }
 
 impl Cached {
     /// A cache of `published` for this thread.
     pub fn new(published: Arc<Published>) -> Self {
         let table = published.load();
-        Self { version: Cell::new(table.generation), table: RefCell::new(Rc::new(table)), published }
+        Self { version: Cell::new(table.generation), table: RefCell::new(Rc::new(Held(table))), published }
     }
 
     /// The current table.
-    pub fn get(&self) -> Rc<Arc<Table>> {
+    pub fn get(&self) -> Rc<Held> {
         if self.published.version.load(Ordering::Acquire) != self.version.get() {
             let table = self.published.load();
             self.version.set(table.generation);
-            *self.table.borrow_mut() = Rc::new(table);
+            *self.table.borrow_mut() = Rc::new(Held(table));
         }
         Rc::clone(&self.table.borrow())
     }

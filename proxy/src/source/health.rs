@@ -101,7 +101,8 @@ async fn ask(endpoint: &Endpoint, path: &str) -> bool {
     }
     let Ok(request) = request.body(Empty::<Bytes>::new()) else { return false };
     let status = if http2 {
-        let Ok((mut sender, connection)) = hyper::client::conn::http2::handshake(LocalExecutor, io).await else {
+        let Ok((mut sender, connection)) = hyper::client::conn::http2::handshake(LocalExecutor, io).await
+        else {
             return false;
         };
         let driver = tokio::task::spawn_local(connection);
@@ -109,7 +110,9 @@ async fn ask(endpoint: &Endpoint, path: &str) -> bool {
         driver.abort();
         answer.map(|answer| answer.status())
     } else {
-        let Ok((mut sender, connection)) = hyper::client::conn::http1::handshake(io).await else { return false };
+        let Ok((mut sender, connection)) = hyper::client::conn::http1::handshake(io).await else {
+            return false;
+        };
         let driver = tokio::task::spawn_local(connection);
         let answer = sender.send_request(request).await;
         driver.abort();

@@ -77,7 +77,7 @@ impl Keeper {
     pub fn new(path: &Path, config: Config, workers: usize, metrics: Arc<Metrics>) -> Result<Self, String> {
         let mut builder = Builder::new(workers);
         let estate = builder.estate(&config)?;
-        let table = Table::new(1, estate);
+        let table = Table::new(0, estate);
         let mut keeper = Self {
             path: path.to_owned(),
             builder,
@@ -129,7 +129,8 @@ impl Keeper {
         for key in self.lives.gone() {
             self.table.set_gone(key, true);
         }
-        let main: Vec<_> = self.config.previews.iter().map(|(key, preview)| (*key, preview.clone())).collect();
+        let main: Vec<_> =
+            self.config.previews.iter().map(|(key, preview)| (*key, preview.clone())).collect();
         for (key, preview) in main {
             if let Err(conflict) = self.join(key, preview, now) {
                 self.status.previews.insert(key, conflict.to_string());
@@ -147,7 +148,9 @@ impl Keeper {
         let has_roots = self.config.services.iter().any(|service| service.tls.is_some());
         let adopted = match loaded {
             // Nothing new, and no roots that could be: that is no reload.
-            Ok(checked) if checked.config == self.config && !has_roots && self.status.main.is_none() => return true,
+            Ok(checked) if checked.config == self.config && !has_roots && self.status.main.is_none() => {
+                return true;
+            }
             Ok(checked) => self.adopt(checked),
             // The same mistake is told once.
             Err(problem) if self.status.main.as_ref() == Some(&problem) => return false,
@@ -160,7 +163,10 @@ impl Keeper {
                 true
             }
             Err(problem) => {
-                tracing::error!(generation = self.table.generation, "configuration not applied, the last good one stays:\n{problem}");
+                tracing::error!(
+                    generation = self.table.generation,
+                    "configuration not applied, the last good one stays:\n{problem}"
+                );
                 self.status.main = Some(problem);
                 false
             }
@@ -249,15 +255,21 @@ impl Keeper {
                     continue;
                 }
                 Change::Unreadable(key, path, error) => (key, format!("{}: {error}", path.display())),
-                Change::Text(key, path, _) if self.config.previews.contains_key(&key) => {
-                    (key, format!("{}: preview {key} is in the configuration file too, which counts", path.display()))
-                }
+                Change::Text(key, path, _) if self.config.previews.contains_key(&key) => (
+                    key,
+                    format!(
+                        "{}: preview {key} is in the configuration file too, which counts",
+                        path.display()
+                    ),
+                ),
                 Change::Text(key, path, text) => {
-                    let joined = parser.parse(&path, &key, &text).map_err(|problems| problems.to_string()).and_then(
-                        |preview| {
-                            self.join(key, preview, now).map_err(|conflict| format!("{}: {conflict}", path.display()))
-                        },
-                    );
+                    let joined = parser
+                        .parse(&path, &key, &text)
+                        .map_err(|problems| problems.to_string())
+                        .and_then(|preview| {
+                            self.join(key, preview, now)
+                                .map_err(|conflict| format!("{}: {conflict}", path.display()))
+                        });
                     match joined {
                         Ok(()) => {
                             self.status.previews.remove(&key);
@@ -289,7 +301,8 @@ impl Keeper {
         self.lives.appeared(key, now);
         self.endings.retain(|(_, other)| *other != key);
         self.endings.extend(expires.map(|end| (end, key)));
-        let has_names = preview.forks.values().flatten().any(|endpoint| matches!(endpoint, Endpoint::Name(..)));
+        let has_names =
+            preview.forks.values().flatten().any(|endpoint| matches!(endpoint, Endpoint::Name(..)));
         if has_names {
             self.named.insert(key, preview);
         } else {
@@ -462,7 +475,8 @@ impl Keeper {
 
 /// Says which changes wait for the next start.
 fn warn_of_restart(old: &Config, new: &Config) {
-    let addresses = |config: &Config| -> Vec<SocketAddr> { config.listeners.iter().map(|door| door.address).collect() };
+    let addresses =
+        |config: &Config| -> Vec<SocketAddr> { config.listeners.iter().map(|door| door.address).collect() };
     for (changed, what) in [
         (addresses(old) != addresses(new), "listeners (addresses)"),
         (old.admin != new.admin, "admin"),
@@ -472,7 +486,9 @@ fn warn_of_restart(old: &Config, new: &Config) {
         (old.limits != new.limits, "limits"),
     ] {
         if changed {
-            tracing::warn!("{what} has changed in the file and takes effect with the next start (start a second process: it takes over)");
+            tracing::warn!(
+                "{what} has changed in the file and takes effect with the next start (start a second process: it takes over)"
+            );
         }
     }
 }

@@ -96,10 +96,12 @@ impl Lives {
     /// Forgets what ended long ago, and the oldest where there are too many; gives what it forgot.
     pub fn forget(&mut self, now: Timestamp) -> Vec<Key> {
         let old = |at: &Timestamp| now.duration_since(*at).unsigned_abs() > REMEMBERED;
-        let mut forgotten: Vec<Key> = self.gone.iter().filter(|(_, at)| old(at)).map(|(key, _)| *key).collect();
+        let mut forgotten: Vec<Key> =
+            self.gone.iter().filter(|(_, at)| old(at)).map(|(key, _)| *key).collect();
         let excess = (self.gone.len() - forgotten.len()).saturating_sub(MOST);
         if excess > 0 {
-            let mut by_age: Vec<_> = self.gone.iter().filter(|(_, at)| !old(at)).map(|(k, at)| (*at, *k)).collect();
+            let mut by_age: Vec<_> =
+                self.gone.iter().filter(|(_, at)| !old(at)).map(|(k, at)| (*at, *k)).collect();
             by_age.sort_unstable();
             forgotten.extend(by_age.into_iter().take(excess).map(|(_, key)| key));
         }
@@ -120,12 +122,17 @@ impl Lives {
         if !self.changed {
             return;
         }
-        let texts = |map: &BTreeMap<Key, Timestamp>| map.iter().map(|(key, at)| (key.to_string(), *at)).collect();
+        let texts =
+            |map: &BTreeMap<Key, Timestamp>| map.iter().map(|(key, at)| (key.to_string(), *at)).collect();
         let stored = Stored { seen: texts(&self.seen), gone: texts(&self.gone) };
-        let saved = serde_json::to_vec(&stored).map_err(std::io::Error::from).and_then(|b| disk::replace(&self.path, &b));
+        let saved = serde_json::to_vec(&stored)
+            .map_err(std::io::Error::from)
+            .and_then(|b| disk::replace(&self.path, &b));
         match saved {
             Ok(()) => self.changed = false,
-            Err(error) => tracing::warn!(path = %self.path.display(), %error, "the lives of previews can't be kept"),
+            Err(error) => {
+                tracing::warn!(path = %self.path.display(), %error, "the lives of previews can't be kept")
+            }
         }
     }
 }

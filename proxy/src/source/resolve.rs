@@ -26,12 +26,11 @@ pub async fn resolve(names: impl IntoIterator<Item = (Box<str>, u16)>) -> Vec<Fo
 }
 
 async fn one((name, port): (Box<str>, u16)) -> Option<Found> {
-    let looking = async { tokio::net::lookup_host((&*name, port)).await.map(Iterator::collect::<Vec<SocketAddr>>) };
+    let looking =
+        async { tokio::net::lookup_host((&*name, port)).await.map(Iterator::collect::<Vec<SocketAddr>>) };
     let looked = tokio::time::timeout(LIMIT, looking).await;
     match looked {
-        Ok(Ok(addresses)) => {
-            Some(((name, port), addresses))
-        }
+        Ok(Ok(addresses)) => Some(((name, port), addresses)),
         Ok(Err(error)) => {
             tracing::warn!(%name, %error, "an endpoint's name does not resolve");
             None

@@ -50,13 +50,19 @@ impl Watch {
             }
         });
         let watcher = watcher
-            .inspect_err(|error| tracing::warn!(%error, "files are not watched; changes are seen within 30 s"))
+            .inspect_err(
+                |error| tracing::warn!(%error, "files are not watched; changes are seen within 30 s"),
+            )
             .ok();
         Self { watcher, events, folders: BTreeSet::new() }
     }
 
     /// Watches exactly the folders of `files`, and `folders`.
-    pub fn only(&mut self, files: impl IntoIterator<Item = PathBuf>, folders: impl IntoIterator<Item = PathBuf>) {
+    pub fn only(
+        &mut self,
+        files: impl IntoIterator<Item = PathBuf>,
+        folders: impl IntoIterator<Item = PathBuf>,
+    ) {
         let of_files = files.into_iter().map(|file| match file.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
             _ => PathBuf::from("."),

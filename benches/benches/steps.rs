@@ -1,0 +1,114 @@
+//! The pure steps of the walk, with 10 forks and with 100,000: identify, route, pick, and what is written onward.
+//! `cargo bench -p sidetrack-benches`.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use sidetrack_benches::{BIG, DOMAIN, Failed, SMALL, Size, request, table};
+use sidetrack_proxy::forward::carriers::stamp;
+use sidetrack_proxy::head::PlainHead;
+use sidetrack_proxy::identify::identify;
+use sidetrack_proxy::pick;
+use sidetrack_proxy::route::route;
+use sidetrack_proxy::route::table::{Endpoint, Table};
+
+/// A worker that has nothing under way.
+struct Quiet;
+
+impl pick::View for Quiet {
+    fn outstanding(&self, _: &Endpoint) -> u32 {
+        0
+    }
+
+    fn is_ejected(&self, _: &Endpoint) -> bool {
+        false
+    }
+}
+
+fn main() -> Result<(), Failed> {
+    let mut criterion = Criterion::default().configure_from_args();
+    for size in [SMALL, BIG] {
+        steps(&mut criterion, size, &*table(size)?);
+    }
+    stamping(&mut criterion, &*table(SMALL)?);
+    criterion.final_summary();
+    Ok(())
+}
+
+/// Requests that name a preview in each way, and one that names none. The last preview of an estate: what is found
+/// first is not cheaper here, but that should show.
+fn requests(size: Size) -> [(&'static str, PlainHead); 5] {
+    let number = size.forks - 1;
+    let service = size.service(number);
+    let (plain, other) = (request(service), request((service + 1) % size.services));
+    let mut by_host = plain.clone();
+    by_host.authority = format!("pr-{number}.service-{service}.{DOMAIN}");
+    let key = number.to_string();
+    [
+        ("fork by header", plain.clone().with("x-pr-id", &key)),
+        ("fork by host", by_host),
+        ("fork by baggage", plain.clone().with("baggage", format!("user=7,pr-id={key}"))),
+        ("no fork", other.with("x-pr-id", &key)),
+        ("no key", plain),
+    ]
+}
+
+fn steps(criterion: &mut Criterion, size: Size, table: &Table) {
+    for (name, head) in requests(size) {
+        let id = |step: &str| BenchmarkId::new(format!("{step}, {name}"), size.forks);
+        let Ok(identity) = identify(&head, table) else { continue };
+        let Ok(service) = route(&head, &identity, table) else { continue };
+        criterion.bench_function(&id("identify").to_string(), |bencher| {
+            bencher.iter(|| identify(black_box(&head), black_box(table)));
+        });
+        criterion.bench_function(&id("route").to_string(), |bencher| {
+            bencher.iter(|| route(black_box(&head), black_box(&identity), black_box(table)).map(|found| found.index));
+        });
+        criterion.bench_function(&id("pick").to_string(), |bencher| {
+            bencher.iter(|| {
+                let (target, _) = pick::target(black_box(&identity), service, black_box(table)).ok()?;
+                pick::endpoint(target.endpoints(), &Quiet, &[], 7).map(|endpoint| endpoint.id)
+            });
+        });
+        criterion.bench_function(&id("all").to_string(), |bencher| {
+            bencher.iter(|| whole(black_box(&head), black_box(table)));
+        });
+    }
+}
+
+/// The three steps in a row.
+fn whole(head: &PlainHead, table: &Table) -> Option<u64> {
+    let identity = identify(head, table).ok()?;
+    let service = route(head, &identity, table).ok()?;
+    let (target, _) = pick::target(&identity, service, table).ok()?;
+    pick::endpoint(target.endpoints(), &Quiet, &[], 7).map(|endpoint| endpoint.id)
+}
+
+/// What goes onward. The copy of the fields that each turn needs is measured by itself, to be taken off.
+fn stamping(criterion: &mut Criterion, table: &Table) {
+    let key = "9";
+    let bare = request(9).with("x-pr-id", key);
+    let full = bare.clone().with("baggage", "user=7,pr-id=9").with("tracestate", "pr-id=9,vendor=1");
+    for (name, head) in [("stamp, into bare fields", bare), ("stamp, into our own", full)] {
+        let Ok(identity) = identify(&head, table) else { continue };
+        let fields = fields(&head);
+        criterion.bench_function(&format!("{name}, copy alone"), |bencher| {
+            bencher.iter(|| black_box(&fields).clone());
+        });
+        criterion.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let mut fields = black_box(&fields).clone();
+                stamp(&mut fields, black_box(&identity), &table.estate.carriers, || 7);
+                fields
+            });
+        });
+    }
+}
+
+fn fields(head: &PlainHead) -> HeaderMap {
+    let pair = |(name, value): &(String, Vec<u8>)| {
+        Some((HeaderName::try_from(name).ok()?, HeaderValue::from_bytes(value).ok()?))
+    };
+    head.fields.iter().filter_map(pair).collect()
+}
