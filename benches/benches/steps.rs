@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use sidetrack_benches::{BIG, DOMAIN, Failed, SMALL, Size, request, table};
+use sidetrack_benches::{BIG, DOMAIN, Failed, SMALL, Size, refused, request, table};
 use sidetrack_proxy::forward::carriers::stamp;
 use sidetrack_proxy::head::PlainHead;
 use sidetrack_proxy::identify::identify;
@@ -29,9 +29,9 @@ impl pick::View for Quiet {
 fn main() -> Result<(), Failed> {
     let mut criterion = Criterion::default().configure_from_args();
     for size in [SMALL, BIG] {
-        steps(&mut criterion, size, &*table(size)?);
+        steps(&mut criterion, size, &*table(size)?)?;
     }
-    stamping(&mut criterion, &*table(SMALL)?);
+    stamping(&mut criterion, &*table(SMALL)?)?;
     criterion.final_summary();
     Ok(())
 }
@@ -54,16 +54,18 @@ fn requests(size: Size) -> [(&'static str, PlainHead); 5] {
     ]
 }
 
-fn steps(criterion: &mut Criterion, size: Size, table: &Table) {
+fn steps(criterion: &mut Criterion, size: Size, table: &Table) -> Result<(), Failed> {
     for (name, head) in requests(size) {
         let id = |step: &str| BenchmarkId::new(format!("{step}, {name}"), size.forks);
-        let Ok(identity) = identify(&head, table) else { continue };
-        let Ok(service) = route(&head, &identity, table) else { continue };
+        let identity = identify(&head, table).map_err(refused)?;
+        let service = route(&head, &identity, table).map_err(refused)?;
         criterion.bench_function(&id("identify").to_string(), |bencher| {
             bencher.iter(|| identify(black_box(&head), black_box(table)));
         });
         criterion.bench_function(&id("route").to_string(), |bencher| {
-            bencher.iter(|| route(black_box(&head), black_box(&identity), black_box(table)).map(|found| found.index));
+            bencher.iter(|| {
+                route(black_box(&head), black_box(&identity), black_box(table)).map(|found| found.index)
+            });
         });
         criterion.bench_function(&id("pick").to_string(), |bencher| {
             bencher.iter(|| {
@@ -75,6 +77,7 @@ fn steps(criterion: &mut Criterion, size: Size, table: &Table) {
             bencher.iter(|| whole(black_box(&head), black_box(table)));
         });
     }
+    Ok(())
 }
 
 /// The three steps in a row.
@@ -86,12 +89,12 @@ fn whole(head: &PlainHead, table: &Table) -> Option<u64> {
 }
 
 /// What goes onward. The copy of the fields that each turn needs is measured by itself, to be taken off.
-fn stamping(criterion: &mut Criterion, table: &Table) {
+fn stamping(criterion: &mut Criterion, table: &Table) -> Result<(), Failed> {
     let key = "9";
     let bare = request(9).with("x-pr-id", key);
     let full = bare.clone().with("baggage", "user=7,pr-id=9").with("tracestate", "pr-id=9,vendor=1");
     for (name, head) in [("stamp, into bare fields", bare), ("stamp, into our own", full)] {
-        let Ok(identity) = identify(&head, table) else { continue };
+        let identity = identify(&head, table).map_err(refused)?;
         let fields = fields(&head);
         criterion.bench_function(&format!("{name}, copy alone"), |bencher| {
             bencher.iter(|| black_box(&fields).clone());
@@ -104,6 +107,7 @@ fn stamping(criterion: &mut Criterion, table: &Table) {
             });
         });
     }
+    Ok(())
 }
 
 fn fields(head: &PlainHead) -> HeaderMap {

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sidetrack_proxy::error::Failure;
 use sidetrack_proxy::head::PlainHead;
 use sidetrack_proxy::record::metrics::Metrics;
 use sidetrack_proxy::route::table::Table;
@@ -14,6 +15,11 @@ use sidetrack_proxy::source::keeper::Keeper;
 
 /// Anything that ends a benchmark; said to a person and nobody else.
 pub type Failed = Box<dyn std::error::Error>;
+
+/// A request here is never wrong, so that a refusal ends the benchmark.
+pub fn refused(failure: Failure) -> Failed {
+    String::from(failure.detail).into()
+}
 
 /// The domain of every estate here.
 pub const DOMAIN: &str = "bench.test";
@@ -101,7 +107,13 @@ fn main_file(size: Size, addresses: &Addresses) -> String {
 /// The text of one preview: a fork with an address of its own.
 fn preview(size: Size, number: usize) -> String {
     let (high, low) = (number / 250, number % 250);
-    format!("forks: {{service-{}: [\"127.{}.{}.{}:9\"]}}\n", size.service(number), 16 + high / 250, high % 250, low + 1)
+    format!(
+        "forks: {{service-{}: [\"127.{}.{}.{}:9\"]}}\n",
+        size.service(number),
+        16 + high / 250,
+        high % 250,
+        low + 1
+    )
 }
 
 /// The table of an estate, as the proxy builds it, without a proxy.

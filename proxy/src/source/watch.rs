@@ -2,11 +2,12 @@
 //! replaces the file, and a watch on the file itself would die with the old one.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Events that may wait; when more come, everything is read again.
 const QUEUE: usize = 4096;
@@ -18,6 +19,9 @@ pub struct Watch {
     watcher: Option<RecommendedWatcher>,
     events: mpsc::Receiver<Option<PathBuf>>,
     folders: BTreeSet<PathBuf>,
+    /// What was noted, and when it is looked at.
+    pending: Changed,
+    due: Option<Instant>,
 }
 
 /// What has changed.
@@ -54,7 +58,7 @@ impl Watch {
                 |error| tracing::warn!(%error, "files are not watched; changes are seen within 30 s"),
             )
             .ok();
-        Self { watcher, events, folders: BTreeSet::new() }
+        Self { watcher, events, folders: BTreeSet::new(), pending: Changed::default(), due: None }
     }
 
     /// Watches exactly the folders of `files`, and `folders`.
@@ -85,27 +89,28 @@ impl Watch {
         self.folders = watched;
     }
 
-    /// Whether this folder is watched.
-    pub fn has(&self, folder: &Path) -> bool {
-        self.folders.contains(folder)
-    }
-
-    /// Waits for a change, and for those that come with it.
+    /// Waits for a change, and for those that come with it. Dropped while it waits, it loses none.
     pub async fn changed(&mut self) -> Changed {
-        let mut changed = Changed::default();
-        match self.events.recv().await {
-            Some(first) => note(&mut changed, first),
-            // No watcher: the poll is all there is.
-            None => std::future::pending::<()>().await,
-        }
-        tokio::time::sleep(SETTLE).await;
+        let due = match self.due {
+            Some(due) => due,
+            None => {
+                match self.events.recv().await {
+                    Some(first) => self.pending.note(first),
+                    // No watcher: the poll is all there is.
+                    None => std::future::pending::<()>().await,
+                }
+                *self.due.insert(Instant::now() + SETTLE)
+            }
+        };
+        tokio::time::sleep_until(due).await;
+        self.due = None;
         let mut more = 0;
         while let Ok(event) = self.events.try_recv() {
-            note(&mut changed, event);
+            self.pending.note(event);
             more += 1;
         }
-        changed.all |= more >= QUEUE;
-        changed
+        self.pending.all |= more >= QUEUE;
+        std::mem::take(&mut self.pending)
     }
 }
 
@@ -115,11 +120,37 @@ impl Default for Watch {
     }
 }
 
-fn note(changed: &mut Changed, event: Option<PathBuf>) {
-    match event {
-        Some(path) => {
-            changed.paths.insert(path);
+impl Changed {
+    fn note(&mut self, event: Option<PathBuf>) {
+        match event {
+            Some(path) => {
+                self.paths.insert(path);
+            }
+            None => self.all = true,
         }
-        None => changed.all = true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_survives_a_dropped_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("42.yaml");
+        let mut watch = Watch::new();
+        watch.only([], [folder.path().to_owned()]);
+        std::fs::write(&file, "x").unwrap();
+        // As the control loop does: another branch wins again and again while the change settles.
+        let seen = tokio::time::timeout(Duration::from_secs(10), async {
+            loop {
+                tokio::select! {
+                    changed = watch.changed() => break changed,
+                    () = tokio::time::sleep(Duration::from_millis(5)) => {}
+                }
+            }
+        });
+        assert!(seen.await.unwrap().paths.contains(&file));
     }
 }

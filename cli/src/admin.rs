@@ -1,0 +1,100 @@
+//! The admin listener of a running proxy: how a command finds it, asks it, and tells a person of a refusal.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail, ensure};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::{Method, Request, StatusCode};
+use serde_json::Value;
+
+use crate::client::{self, Reply};
+
+/// The most bytes of a token file.
+const MAX_TOKEN: u64 = 8 << 10;
+
+/// Which proxy is asked.
+#[derive(clap::Args)]
+pub(crate) struct Admin {
+    /// Admin address of the running proxy
+    #[arg(long, env = "SIDETRACK_ADMIN", default_value = "127.0.0.1:9901", value_name = "ADDR")]
+    admin: String,
+    /// The file with its token, where admin.tokenFile is set
+    #[arg(long, env = "SIDETRACK_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl Admin {
+    /// Asks, and gives the document that was answered. `body` is a text for PUT.
+    ///
+    /// # Errors
+    /// Why there is none, in words for the person who asked. What the proxy says against it comes word by word.
+    pub(crate) fn ask(&self, method: Method, target: &str, body: String) -> anyhow::Result<Value> {
+        let to = self.address();
+        let mut request = Request::builder().method(method).uri(format!("http://{to}{target}"));
+        if !body.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/yaml");
+        }
+        if let Some(file) = &self.token_file {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", token(file)?));
+        }
+        let request = request
+            .body(Full::new(Bytes::from(body)))
+            .with_context(|| format!("this can't be asked at {to}: the address is no HOST:PORT, or it is too long"))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let sent = runtime.block_on(client::send(request, to, None));
+        self.judged(sent.with_context(|| {
+            format!(
+                "no answer from the admin listener {to}; is a proxy running there? `sidetrack gateway -c FILE` starts one \
+                 and logs its `admin listening address`; name it with --admin ADDR or SIDETRACK_ADMIN"
+            )
+        })?)
+    }
+
+    /// `host:port`, also where somebody wrote a URL.
+    fn address(&self) -> &str {
+        self.admin.strip_prefix("http://").unwrap_or(&self.admin).trim_end_matches('/')
+    }
+
+    fn judged(&self, reply: Reply) -> anyhow::Result<Value> {
+        let to = self.address();
+        let kind = reply.field("content-type");
+        ensure!(
+            matches!(kind, "application/json" | "application/problem+json"),
+            "what answers at {to} is no admin listener of Sidetrack (status {}, content type {kind:?}); \
+             name the right address with --admin ADDR",
+            reply.status
+        );
+        let document: Value = serde_json::from_slice(&reply.body)
+            .with_context(|| format!("{to} answered with broken JSON"))?;
+        if reply.status.is_success() {
+            return Ok(document);
+        }
+        let detail = document.get("detail").and_then(Value::as_str).unwrap_or("it does not say why");
+        match (reply.status, &self.token_file) {
+            (StatusCode::UNAUTHORIZED, None) => {
+                bail!("{to} wants a token: name the file that holds it with --token-file FILE ({detail})")
+            }
+            (StatusCode::UNAUTHORIZED, Some(file)) => {
+                bail!("{to} does not accept the token in {} ({detail})", file.display())
+            }
+            _ => Err(anyhow!("{detail}")),
+        }
+    }
+}
+
+fn token(file: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(file)
+        .and_then(|opened| opened.take(MAX_TOKEN).read_to_string(&mut text))
+        .with_context(|| format!("the token file {} can't be read", file.display()))?;
+    let token = text.trim();
+    ensure!(
+        !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()),
+        "the token file {} holds no token: one line of printable ASCII without spaces",
+        file.display()
+    );
+    Ok(token.to_owned())
+}

@@ -1,0 +1,106 @@
+//! `sidetrack explain`: what a running proxy would do with a request, step by step and why. Nothing is sent upstream.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+use hyper::Method;
+use serde_json::Value;
+
+use crate::admin::Admin;
+use crate::client::encoded;
+use crate::out::{self, Style};
+
+/// The request to explain.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The URL as a client would write it
+    url: String,
+    /// A header line of the request; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header_line)]
+    headers: Vec<String>,
+    /// Its method
+    #[arg(short = 'X', long = "request", value_name = "METHOD", default_value = "GET")]
+    method: String,
+    /// The address that the client would have
+    #[arg(long, value_name = "IP")]
+    client: Option<IpAddr>,
+    /// Print the answer of the proxy as one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+fn header_line(line: &str) -> Result<String, String> {
+    match line.split_once(':') {
+        Some((name, _)) if !name.trim().is_empty() => Ok(line.to_owned()),
+        _ => Err("write NAME: VALUE, as in 'X-PR-ID: 42'".to_owned()),
+    }
+}
+
+/// Asks and prints.
+pub(crate) fn run(options: &Options) -> ExitCode {
+    match options.admin.ask(Method::GET, &target(options), String::new()) {
+        Ok(said) if options.json => out::say(&said.to_string()),
+        Ok(said) => out::say(&page(options, &said, Style::new())),
+        Err(error) => out::fail(&format!("{error:#}")),
+    }
+}
+
+fn target(options: &Options) -> String {
+    let mut target =
+        format!("/v1/explain?url={}&method={}", encoded(&options.url), encoded(&options.method));
+    for line in &options.headers {
+        target.push_str("&header=");
+        target.push_str(&encoded(line));
+    }
+    if let Some(client) = options.client {
+        target.push_str("&client=");
+        target.push_str(&encoded(&client.to_string()));
+    }
+    target
+}
+
+/// The answer for people: the request, every step, and the end of it.
+fn page(options: &Options, said: &Value, style: Style) -> String {
+    let mut page = format!("{} {}\n", options.method, options.url);
+    for line in &options.headers {
+        let _ = writeln!(page, "{line}");
+    }
+    page.push('\n');
+    let mut before = "";
+    for step in said.get("steps").and_then(Value::as_array).into_iter().flatten() {
+        let name = text(step, "step");
+        // A step that says several things is named once.
+        let shown = if name == before { "" } else { name };
+        let _ = writeln!(page, "  {}  {}", style.bold(&format!("{shown:<9}")), text(step, "result"));
+        before = name;
+    }
+    let _ = write!(page, "\n  {}", outcome(said, style));
+    page
+}
+
+fn outcome(said: &Value, style: Style) -> String {
+    let generation = said.get("generation").and_then(Value::as_u64).unwrap_or(0);
+    if let Some(error) = said.get("error").filter(|error| !error.is_null()) {
+        let status = error.get("status").and_then(Value::as_u64).unwrap_or(0);
+        let answer = style.bad(&format!("the proxy answers {status} {}", text(error, "code")));
+        return format!("{answer} (generation {generation})");
+    }
+    let side = match said.get("preview").and_then(Value::as_str) {
+        Some(key) => key,
+        None => text(said, "target"),
+    };
+    let at = style.good(&format!("{}@{side}", text(said, "service")));
+    match said.get("endpoint").and_then(Value::as_str) {
+        Some(endpoint) => {
+            format!("{at} at {endpoint} (reason {}, generation {generation})", text(said, "reason"))
+        }
+        None => format!("{at}, but no endpoint of it is healthy (generation {generation})"),
+    }
+}
+
+fn text<'a>(object: &'a Value, name: &str) -> &'a str {
+    object.get(name).and_then(Value::as_str).unwrap_or("")
+}
