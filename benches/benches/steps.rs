@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion};
+use criterion::Criterion;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sidetrack_benches::{BIG, DOMAIN, Failed, SMALL, Size, refused, request, table};
 use sidetrack_proxy::forward::carriers::stamp;
@@ -56,24 +56,24 @@ fn requests(size: Size) -> [(&'static str, PlainHead); 5] {
 
 fn steps(criterion: &mut Criterion, size: Size, table: &Table) -> Result<(), Failed> {
     for (name, head) in requests(size) {
-        let id = |step: &str| BenchmarkId::new(format!("{step}, {name}"), size.forks);
+        let id = |step: &str| format!("{step}, {name}, {} forks", size.forks);
         let identity = identify(&head, table).map_err(refused)?;
         let service = route(&head, &identity, table).map_err(refused)?;
-        criterion.bench_function(&id("identify").to_string(), |bencher| {
+        criterion.bench_function(&id("identify"), |bencher| {
             bencher.iter(|| identify(black_box(&head), black_box(table)));
         });
-        criterion.bench_function(&id("route").to_string(), |bencher| {
+        criterion.bench_function(&id("route"), |bencher| {
             bencher.iter(|| {
                 route(black_box(&head), black_box(&identity), black_box(table)).map(|found| found.index)
             });
         });
-        criterion.bench_function(&id("pick").to_string(), |bencher| {
+        criterion.bench_function(&id("pick"), |bencher| {
             bencher.iter(|| {
                 let (target, _) = pick::target(black_box(&identity), service, black_box(table)).ok()?;
                 pick::endpoint(target.endpoints(), &Quiet, &[], 7).map(|endpoint| endpoint.id)
             });
         });
-        criterion.bench_function(&id("all").to_string(), |bencher| {
+        criterion.bench_function(&id("all"), |bencher| {
             bencher.iter(|| whole(black_box(&head), black_box(table)));
         });
     }

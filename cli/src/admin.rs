@@ -26,12 +26,20 @@ pub(crate) struct Admin {
     token_file: Option<PathBuf>,
 }
 
+/// What the proxy answered.
+pub(crate) struct Said {
+    /// The document.
+    pub(crate) document: Value,
+    /// The same, as it came.
+    pub(crate) text: String,
+}
+
 impl Admin {
     /// Asks, and gives the document that was answered. `body` is a text for PUT.
     ///
     /// # Errors
     /// Why there is none, in words for the person who asked. What the proxy says against it comes word by word.
-    pub(crate) fn ask(&self, method: Method, target: &str, body: String) -> anyhow::Result<Value> {
+    pub(crate) fn ask(&self, method: Method, target: &str, body: String) -> anyhow::Result<Said> {
         let to = self.address();
         let mut request = Request::builder().method(method).uri(format!("http://{to}{target}"));
         if !body.is_empty() {
@@ -58,7 +66,7 @@ impl Admin {
         self.admin.strip_prefix("http://").unwrap_or(&self.admin).trim_end_matches('/')
     }
 
-    fn judged(&self, reply: Reply) -> anyhow::Result<Value> {
+    fn judged(&self, reply: Reply) -> anyhow::Result<Said> {
         let to = self.address();
         let kind = reply.field("content-type");
         ensure!(
@@ -70,7 +78,7 @@ impl Admin {
         let document: Value = serde_json::from_slice(&reply.body)
             .with_context(|| format!("{to} answered with broken JSON"))?;
         if reply.status.is_success() {
-            return Ok(document);
+            return Ok(Said { document, text: String::from_utf8_lossy(&reply.body).into_owned() });
         }
         let detail = document.get("detail").and_then(Value::as_str).unwrap_or("it does not say why");
         match (reply.status, &self.token_file) {

@@ -42,8 +42,8 @@ fn header_line(line: &str) -> Result<String, String> {
 /// Asks and prints.
 pub(crate) fn run(options: &Options) -> ExitCode {
     match options.admin.ask(Method::GET, &target(options), String::new()) {
-        Ok(said) if options.json => out::say(&said.to_string()),
-        Ok(said) => out::say(&page(options, &said, Style::new())),
+        Ok(said) if options.json => out::say(&said.text),
+        Ok(said) => out::say(&page(options, &said.document, Style::new())),
         Err(error) => out::fail(&format!("{error:#}")),
     }
 }

@@ -40,11 +40,6 @@ impl Carrier {
             Self::Origin => "origin",
         }
     }
-
-    /// Whether a cache can see this carrier: it is part of the URL, or `Vary` names it.
-    pub const fn is_visible_to_caches(self) -> bool {
-        matches!(self, Self::Header | Self::Host | Self::Path | Self::Query)
-    }
 }
 
 impl fmt::Display for Carrier {

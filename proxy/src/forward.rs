@@ -168,7 +168,11 @@ async fn send(
     let mut last = None;
     let mut fresh = false;
     let mut repeated = false;
+    let mut first = true;
     while let Some(endpoint) = pick::endpoint(set, &worker.pool, &tried, worker.random()) {
+        if !std::mem::take(&mut first) {
+            record.retried();
+        }
         let lease = match worker.pool.lease(endpoint, fresh).await {
             Ok(lease) => lease,
             Err(error) => {

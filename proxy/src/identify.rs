@@ -47,6 +47,8 @@ pub struct Identity {
     pub cookie: CookieChange,
     /// Whether the trace context of the request is a valid one.
     pub traced: bool,
+    /// Whether a cache can't tell the answer from others: the key is neither in the URL nor in our header.
+    pub is_private: bool,
 }
 
 /// The host with the key taken out.
@@ -141,6 +143,7 @@ pub fn identify<H: Head>(head: &H, table: &Table) -> Result<Identity, Failure> {
         strip_query: query.present,
         cookie: CookieChange::Keep,
         traced,
+        is_private: false,
     };
     for (carrier, keys) in [
         (Carrier::Header, list::in_header(&scan.header, table)?),
@@ -169,6 +172,7 @@ impl Identity {
             None => {
                 self.keys = keys;
                 self.carrier = Some(carrier);
+                self.is_private = matches!(carrier, Carrier::Baggage | Carrier::Tracestate);
                 Ok(())
             }
             Some(_) if self.keys == keys => Ok(()),
@@ -186,15 +190,16 @@ impl Identity {
     /// Carriers that only fill in: they never conflict, and what they hold wrongly is ignored.
     fn fill_in<H: Head>(&mut self, head: &H, scan: &Scan<'_>, table: &Table, cleared: bool) {
         let found = tools::read(head, scan, table)
-            .map(|keys| (Carrier::Alias, keys))
+            .map(|(keys, in_url)| (Carrier::Alias, keys, !in_url))
             .or_else(|| {
                 let cookie = if cleared { None } else { list::in_cookie(&scan.cookie, table) };
-                cookie.map(|keys| (Carrier::Cookie, keys))
+                cookie.map(|keys| (Carrier::Cookie, keys, true))
             })
-            .or_else(|| origin::read(head, scan, table).map(|keys| (Carrier::Origin, keys)));
-        if let Some((carrier, keys)) = found {
+            .or_else(|| origin::read(head, scan, table).map(|keys| (Carrier::Origin, keys, true)));
+        if let Some((carrier, keys, is_private)) = found {
             self.carrier = Some(carrier);
             self.keys = keys;
+            self.is_private = is_private;
         }
     }
 }

@@ -133,14 +133,17 @@ impl Record {
         };
     }
 
-    /// The request is sent to an endpoint, for the first time or again.
+    /// The request is sent to an endpoint.
     pub fn sending(&mut self, endpoint: SocketAddr, source: &Rc<Source>) {
-        if self.endpoint.replace(endpoint).is_some() {
-            self.retries = self.retries.saturating_add(1);
-            self.worker.stats.retries.inc();
-        }
+        self.endpoint = Some(endpoint);
         self.sent = Some(Instant::now());
         self.source = Some(Rc::clone(source));
+    }
+
+    /// The request goes out once more, since the attempt before brought no answer.
+    pub fn retried(&mut self) {
+        self.retries = self.retries.saturating_add(1);
+        self.worker.stats.retries.inc();
     }
 
     /// The upstream's head is there.

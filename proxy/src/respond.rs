@@ -4,7 +4,6 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use serde_json::json;
-use sidetrack_config::carriers::Carrier;
 use sidetrack_config::model::Carriers;
 
 use crate::error::Failure;
@@ -231,7 +230,7 @@ pub fn finish(response: &mut Response<ResponseBody>, worker: &Worker, table: &Ta
     if let Some(entry) = record.receipt() {
         receipt::prepend(fields, entry);
     }
-    if record.carrier().is_some_and(|carrier: Carrier| !carrier.is_visible_to_caches()) {
+    if record.identity().is_some_and(|identity| identity.is_private) {
         fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
     }
     cookie(fields, carriers, record);

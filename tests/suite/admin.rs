@@ -160,6 +160,7 @@ async fn a_client_cannot_invent_series() {
     for key in ["42", "57", "99"] {
         world.send(get(D, "/api/checkout").key(key)).await;
     }
+    world.send(get(D, "/api/checkout")).await;
     world.send(get("nowhere.test", "/")).await;
     let before = world.metrics().await;
     let mut conn = world.http1().await;

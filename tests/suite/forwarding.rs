@@ -12,7 +12,7 @@ async fn hop_by_hop_headers_stay_here() {
     let mut raw = world.raw().await;
     raw.write(format!(
         "GET / HTTP/1.1\r\nHost: {D}\r\nConnection: keep-alive, X-Private\r\nX-Private: 1\r\nX-Public: 2\r\n\
-         Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nProxy-Authorization: Basic eA==\r\nTE: gzip\r\n\r\n"
+         Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nTE: gzip\r\n\r\n"
     ))
     .await;
     let (status, _, body) = raw.answer().await;
@@ -21,7 +21,7 @@ async fn hop_by_hop_headers_stay_here() {
     let names: Vec<&str> =
         echo["headers"].as_array().unwrap().iter().map(|line| line[0].as_str().unwrap()).collect();
     assert!(names.contains(&"x-public"), "{names:?}");
-    for name in ["connection", "x-private", "keep-alive", "proxy-connection", "proxy-authorization", "te"] {
+    for name in ["connection", "x-private", "keep-alive", "proxy-connection", "te"] {
         assert!(!names.contains(&name), "{name} in {names:?}");
     }
     let call = get(D, "/")
@@ -138,8 +138,8 @@ async fn baggage_is_merged_into_one_line() {
         assert_eq!(baggage.matches("pr-id=").count(), 1, "{baggage:?}");
         assert_eq!(baggage.matches("a=1").count(), 1, "{baggage:?}");
     }
-    let said = world.send(get(D, "/api/checkout").header("baggage", "a=1,pr-id=42;x=y,b=2")).await;
-    assert_eq!(said.echo().header("baggage"), Some("a=1,pr-id=42;x=y,b=2"), "left in its place");
+    let said = world.send(get(D, "/api/checkout").header("baggage", "a=1 , pr-id=42 ,b=2;x=y")).await;
+    assert_eq!(said.echo().header("baggage"), Some("a=1 , pr-id=42 ,b=2;x=y"), "left in its place");
 }
 
 #[tokio::test]

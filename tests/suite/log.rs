@@ -146,7 +146,7 @@ async fn standard_output_and_off() {
 async fn what_a_client_writes_cannot_forge_a_line() {
     let world = logging().await;
     let mut raw = world.raw().await;
-    raw.write(format!("GET /\"x%0a%22?\u{7f} HTTP/1.1\r\nHost: {D}\r\nUser-Agent: a\"b\\c\tz\r\n\r\n")).await;
+    raw.write(format!("GET /x%0a%22?a HTTP/1.1\r\nHost: {D}\r\nUser-Agent: a\"b\\c\tz\r\n\r\n")).await;
     raw.answer().await;
     lines(&world, 1).await;
 }

@@ -339,10 +339,7 @@ async fn serve_http1(worker: Rc<Worker>, connection: Rc<Connection>, client: Cli
     let limits = worker.limits;
     let service = service_fn(move |request| walk::serve(Rc::clone(&worker), Rc::clone(&connection), request));
     let mut builder = http1::Builder::new();
-    builder
-        .max_buf_size(limits.header_bytes.max(8 << 10))
-        .max_headers(limits.header_count)
-        .pipeline_flush(true);
+    builder.max_buf_size(limits.header_bytes.max(8 << 10)).max_headers(limits.header_count);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(client), service).with_upgrades());
     loop {
         tokio::select! {

@@ -111,8 +111,7 @@ fn prefixed_cookie(cookie: &str, prefix: &str) -> Option<HeaderValue> {
             Some((name, path))
                 if name.trim().eq_ignore_ascii_case("path") && path.trim().starts_with('/') =>
             {
-                let path = path.trim();
-                format!(" Path={prefix}{}", if path == "/" { "/" } else { path })
+                format!("{name}={prefix}{}", path.trim())
             }
             _ => part.to_owned(),
         })
@@ -187,7 +186,7 @@ mod tests {
         restore_prefix(&mut fields, "/pr-42", "shop.example");
         assert_eq!(fields["location"], "/pr-42/login");
         let cookies: Vec<_> = fields.get_all("set-cookie").iter().collect();
-        assert_eq!(cookies, ["a=1; Path=/pr-42/; HttpOnly", "b=2; Path=/pr-42/api", "c=3"]);
+        assert_eq!(cookies, ["a=1; Path=/pr-42/; HttpOnly", "b=2; path=/pr-42/api", "c=3"]);
         for (from, to) in [
             ("https://shop.example/x", Some("https://shop.example/pr-42/x")),
             ("https://shop.example", Some("https://shop.example/pr-42/")),

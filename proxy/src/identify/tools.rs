@@ -11,10 +11,13 @@ use crate::decision::Keys;
 use crate::head::Head;
 use crate::route::table::Table;
 
-/// The first value, in the order of the configured sets, that names a preview here.
-pub(super) fn read<H: Head>(head: &H, scan: &Scan<'_>, table: &Table) -> Option<Keys> {
-    let places = table.estate.carriers.aliases.iter().flat_map(|tool| tool.places);
-    places.filter_map(|place| one(place, head, scan, table)).next().map(|key| Keys::from_slice(&[key]))
+/// The first value, in the order of the configured sets, that names a preview here; and whether it is in the URL.
+pub(super) fn read<H: Head>(head: &H, scan: &Scan<'_>, table: &Table) -> Option<(Keys, bool)> {
+    let mut places = table.estate.carriers.aliases.iter().flat_map(|tool| tool.places);
+    places.find_map(|place| {
+        let key = one(place, head, scan, table)?;
+        Some((Keys::from_slice(&[key]), matches!(place, Place::Query(_))))
+    })
 }
 
 fn one<H: Head>(place: &Place, head: &H, scan: &Scan<'_>, table: &Table) -> Option<Key> {
