@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::accept::connection::Connection;
 use crate::decision::{Decision, Keys, Reason, Side, Target};
-use crate::error::Code;
+use crate::error::{Code, Failure};
 use crate::forward::body::Source;
 use crate::forward::forwarded::{REQUEST_ID, client};
 use crate::forward::upstream_body::{BodyError, UpstreamBody};
@@ -133,6 +133,13 @@ impl Record {
         };
     }
 
+    /// There is no target, and this is why.
+    pub fn refused(&mut self, failure: &Failure) {
+        if matches!(failure.code, Code::UnknownPreview | Code::PreviewExpired) {
+            self.reason = Some(Reason::UnknownPreview);
+        }
+    }
+
     /// The request is sent to an endpoint.
     pub fn sending(&mut self, endpoint: SocketAddr, source: &Rc<Source>) {
         self.endpoint = Some(endpoint);
@@ -214,8 +221,11 @@ impl Record {
         self.service.and_then(|index| self.table.estate.services.get(index)).map(AsRef::as_ref)
     }
 
-    /// The receipt of what was decided here; `None` without a key.
+    /// The receipt of what was decided here; `None` without a key, and where there is no target.
     pub fn receipt(&self) -> Option<String> {
+        if self.error.is_some() && self.preview.is_none() {
+            return None;
+        }
         self.identity.as_ref().filter(|identity| !identity.keys.is_empty())?;
         receipt::entry(self.service_name(), self.preview.as_ref(), self.reason, self.table.generation)
     }

@@ -65,7 +65,8 @@ async fn walk(
     let service = route(&head, &identity, table)?;
     record.routed(service);
     admit(&head, &identity.keys, record.client(), table)?;
-    let (target, reason) = pick::target(&identity, service, table)?;
+    let (target, reason) =
+        pick::target(&identity, service, table).inspect_err(|failure| record.refused(failure))?;
     let decision = Decision { identity, service, target, reason, generation: table.generation };
     record.decided(&decision);
     let via = Via { worker, connection, table, request_id: record.request_id() };

@@ -115,9 +115,9 @@ impl Worker {
         self.shared.next_connection.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Whether one more request is one too many.
+    /// Whether the request that has just begun is one too many.
     pub fn is_full(&self) -> bool {
-        self.in_flight.get() >= self.most_in_flight
+        self.in_flight.get() > self.most_in_flight
     }
 
     /// Watches the phases of a connection.
