@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail, ensure};
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, VARY};
 use hyper::{Method, Request, StatusCode};
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ const MAX_TOKEN: u64 = 8 << 10;
 #[derive(clap::Args)]
 pub(crate) struct Admin {
     /// Admin address of the running proxy
-    #[arg(long, env = "SIDETRACK_ADMIN", default_value = "127.0.0.1:9901", value_name = "ADDR")]
+    #[arg(long, env = "SIDETRACK_ADMIN", default_value = "127.0.0.1:9901", value_name = "HOST:PORT")]
     admin: String,
     /// The file with its token, where admin.tokenFile is set
     #[arg(long, env = "SIDETRACK_TOKEN_FILE", value_name = "FILE")]
@@ -50,15 +50,15 @@ impl Admin {
         }
         let request = request
             .body(Full::new(Bytes::from(body)))
-            .with_context(|| format!("this can't be asked at {to}: the address is no HOST:PORT, or it is too long"))?;
+            .map_err(|error| anyhow!("{to} can't be asked this: {error}; --admin wants HOST:PORT"))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let sent = runtime.block_on(client::send(request, to, None));
-        self.judged(sent.with_context(|| {
-            format!(
-                "no answer from the admin listener {to}; is a proxy running there? `sidetrack gateway -c FILE` starts one \
-                 and logs its `admin listening address`; name it with --admin ADDR or SIDETRACK_ADMIN"
-            )
-        })?)
+        match runtime.block_on(client::send(request, to, None)) {
+            Ok(reply) => self.judged(reply),
+            Err(error) => bail!(
+                "{error:#}\nIs a proxy running, and is this its admin listener? `sidetrack gateway -c FILE` starts one and \
+                 logs its admin address; name it with --admin HOST:PORT or in SIDETRACK_ADMIN"
+            ),
+        }
     }
 
     /// `host:port`, also where somebody wrote a URL.
@@ -68,15 +68,17 @@ impl Admin {
 
     fn judged(&self, reply: Reply) -> anyhow::Result<Said> {
         let to = self.address();
-        let kind = reply.field("content-type");
+        let is_json = matches!(reply.field("content-type"), "application/json" | "application/problem+json");
+        // The listeners for traffic answer with problems of their own.
+        let is_traffic = reply.fields.contains_key(VARY);
         ensure!(
-            matches!(kind, "application/json" | "application/problem+json"),
-            "what answers at {to} is no admin listener of Sidetrack (status {}, content type {kind:?}); \
-             name the right address with --admin ADDR",
+            is_json && !is_traffic,
+            "what answers at {to} is no admin listener (status {}); a gateway logs the address of its own, which \
+             --admin HOST:PORT takes",
             reply.status
         );
-        let document: Value = serde_json::from_slice(&reply.body)
-            .with_context(|| format!("{to} answered with broken JSON"))?;
+        let document: Value =
+            serde_json::from_slice(&reply.body).with_context(|| format!("{to} answered with broken JSON"))?;
         if reply.status.is_success() {
             return Ok(Said { document, text: String::from_utf8_lossy(&reply.body).into_owned() });
         }

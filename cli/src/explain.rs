@@ -49,8 +49,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 }
 
 fn target(options: &Options) -> String {
-    let mut target =
-        format!("/v1/explain?url={}&method={}", encoded(&options.url), encoded(&options.method));
+    let mut target = format!("/v1/explain?url={}&method={}", encoded(&options.url), encoded(&options.method));
     for line in &options.headers {
         target.push_str("&header=");
         target.push_str(&encoded(line));
@@ -97,7 +96,7 @@ fn outcome(said: &Value, style: Style) -> String {
         Some(endpoint) => {
             format!("{at} at {endpoint} (reason {}, generation {generation})", text(said, "reason"))
         }
-        None => format!("{at}, but no endpoint of it is healthy (generation {generation})"),
+        None => format!("{at}, once an endpoint of it is healthy (generation {generation})"),
     }
 }
 

@@ -1,13 +1,20 @@
 //! The binary: one file per command. It reads arguments, sets up the program's own log, and calls the library.
 
+mod admin;
 mod check;
+mod client;
+mod completions;
+mod demo;
+mod explain;
 mod gateway;
+mod out;
+mod preview;
 mod schema;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 /// Allocations of workers must not meet in one lock; this allocator keeps a heap per thread.
@@ -21,11 +28,11 @@ const BAD_CONFIGURATION: u8 = 64;
 #[derive(Parser)]
 #[command(name = "sidetrack", version, max_term_width = 100, arg_required_else_help = true)]
 struct Arguments {
-    /// What the program says of itself, as in RUST_LOG: error, warn, info, debug, or TARGET=LEVEL
-    #[arg(long, global = true, env = "SIDETRACK_LOG", default_value = "info", value_name = "FILTER")]
-    log: String,
+    /// What the program says of itself: error, warn, info, debug, or TARGET=LEVEL [default: info; demo: warn]
+    #[arg(long, global = true, env = "SIDETRACK_LOG", value_name = "FILTER", help_heading = "Log")]
+    log: Option<String>,
     /// The form of the program's own log on standard error
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, help_heading = "Log")]
     log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
@@ -61,6 +68,37 @@ enum Command {
     /// Print the JSON Schema of the configuration file, for editors
     #[command(after_help = "Example:\n  sidetrack schema > sidetrack.schema.json")]
     Schema,
+    /// Show it on loopback: sample services, pull requests, a gateway with wildcard TLS
+    ///
+    /// Writes a configuration that can be copied, starts everything in this process, prints URLs and curl lines that
+    /// work when pasted, and runs until ctrl-c. Only curl and browsers resolve *.localhost by themselves.
+    #[command(
+        after_help = "Examples:\n  sidetrack demo\n  sidetrack demo --http-port 9080 --dir ~/sidetrack-demo\n  \
+            sidetrack demo --check\n\nExit codes: 0 ended by a signal, or every check passed; 1 a port or the folder can't be \
+            had, or a check failed; 64 the configuration in --dir is wrong"
+    )]
+    Demo(demo::Options),
+    /// Ask a running proxy what it would do with a request, and why
+    ///
+    /// Nothing is sent upstream. A request that the proxy would refuse is explained too.
+    #[command(after_help = "Examples:\n  sidetrack explain http://pr-42.preview.localhost/api/checkout\n  \
+            sidetrack explain https://shop.example.com/ -H 'X-PR-ID: 42' --client 10.1.2.3\n  \
+            sidetrack explain http://preview.localhost/ -H 'X-PR-ID: 42' --json | jq .reason\n\n\
+            Exit codes: 0 answered; 1 the proxy can't be reached, or refuses to answer")]
+    Explain(explain::Options),
+    /// List, set and remove previews of a running proxy
+    #[command(subcommand, after_help = "Exit codes: 0 done; 1 the proxy can't be reached, or refuses")]
+    Preview(preview::Command),
+    /// Print a script that lets a shell complete commands and options
+    #[command(
+        after_help = "Examples:\n  sidetrack completions bash > ~/.local/share/bash-completion/completions/sidetrack\n  \
+            sidetrack completions zsh > \"${fpath[1]}/_sidetrack\"\n  \
+            sidetrack completions fish > ~/.config/fish/completions/sidetrack.fish"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -72,12 +110,19 @@ fn main() -> ExitCode {
         Command::Gateway { config } => gateway::run(&config),
         Command::Check { config } => check::run(&config),
         Command::Schema => schema::run(),
+        Command::Demo(options) => demo::run(&options),
+        Command::Explain(options) => explain::run(&options),
+        Command::Preview(command) => preview::run(&command),
+        Command::Completions { shell } => completions::run(shell, Arguments::command()),
     }
 }
 
 /// Sets up the program's own log, on standard error.
 fn log(arguments: &Arguments) {
-    let filter = EnvFilter::try_new(&arguments.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    // What a demo shows would drown in what a gateway says of its start.
+    let usual = if matches!(arguments.command, Command::Demo(_)) { "warn" } else { "info" };
+    let filter = EnvFilter::try_new(arguments.log.as_deref().unwrap_or(usual));
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new(usual));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match arguments.log_format {
         LogFormat::Text => builder.with_target(false).with_ansi(is_terminal()).init(),
@@ -85,8 +130,8 @@ fn log(arguments: &Arguments) {
     }
 }
 
-/// Colours only for people who have not declined them (no-color.org).
+/// Whether a person looks at standard error, and likes colours.
 fn is_terminal() -> bool {
     use std::io::IsTerminal;
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    std::io::stderr().is_terminal() && out::wants_colour()
 }

@@ -19,13 +19,17 @@ use crate::out::{self, Style};
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
     /// List the previews of a running proxy, and what is wrong with them
-    #[command(after_help = "Examples:\n  sidetrack preview ls\n  sidetrack preview ls --json | jq '.previews[].key'")]
+    #[command(
+        after_help = "Examples:\n  sidetrack preview ls\n  sidetrack preview ls --json | jq '.previews[].key'"
+    )]
     Ls(Ls),
     /// Set a preview: all its forks and settings, in place of what was there
-    #[command(after_help = "The preview is kept as KEY.yaml under previewsDir, and is in force when the command ends.\n\
+    #[command(
+        after_help = "The preview is kept as KEY.yaml under previewsDir, and is in force when the command ends.\n\
         \nExamples:\n  sidetrack preview set 42 checkout=10.1.2.3:8080 --ttl 72h\n  \
         sidetrack preview set 57 payment=10.1.2.4:8080,10.1.2.5:8080 --parent 42 --alias fast-pay\n  \
-        sidetrack preview set 58 checkout=           # a fork that has no endpoint yet")]
+        sidetrack preview set 58 checkout=           # a fork that has no endpoint yet"
+    )]
     Set(Set),
     /// Remove a preview
     #[command(after_help = "Example:\n  sidetrack preview rm 42")]
@@ -153,7 +157,8 @@ fn document(options: &Set) -> anyhow::Result<String> {
     for (service, addresses) in forks {
         let _ = writeln!(yaml, "  {}: {}", quoted(service), list(addresses));
     }
-    for (name, values) in [("parents", &options.parents), ("aliases", &options.aliases), ("hosts", &options.hosts)]
+    for (name, values) in
+        [("parents", &options.parents), ("aliases", &options.aliases), ("hosts", &options.hosts)]
     {
         if !values.is_empty() {
             let _ = writeln!(yaml, "{name}: {}", list(values));

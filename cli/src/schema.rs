@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
+use crate::out;
+
 /// Prints it.
 pub(crate) fn run() -> ExitCode {
-    println!("{:#}", sidetrack_config::schema::json_schema());
-    ExitCode::SUCCESS
+    out::say(&format!("{:#}", sidetrack_config::schema::json_schema()))
 }

@@ -40,134 +40,149 @@ fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
-/// A section of the page: one kind of map, and where in the file it may stand.
+/// A section of the page: one kind of map, and where in the file it first stands.
 struct Section<'s> {
+    /// The place of its kind in the schema; empty for the file itself.
+    kind: &'s str,
     path: String,
     schema: &'s Map<String, Value>,
 }
 
-/// Every map of the file, parents first, each kind once.
-fn sections(schema: &Value) -> Vec<Section<'_>> {
-    let mut found = vec![Section { path: String::new(), schema: schema.as_object().unwrap() }];
-    let mut seen = BTreeSet::new();
-    let mut next = 0;
-    while let Some(Section { path, schema: of }) = found.get(next) {
-        let fields = of["properties"].as_object().unwrap();
-        let below = fields.iter().flat_map(|(name, field)| {
-            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-            maps(field, schema, path)
-        });
-        let below: Vec<_> = below.filter(|(name, _)| seen.insert(name.clone())).map(|(_, map)| map).collect();
-        // Right behind its parent, so that what belongs together stands together.
-        found.splice(next + 1..next + 1, below);
-        next += 1;
-    }
-    found
+/// The page in the making.
+struct Page<'s> {
+    root: &'s Value,
+    sections: Vec<Section<'s>>,
 }
 
-/// The maps that a field holds, with the names of their kinds.
-fn maps<'s>(field: &'s Value, root: &'s Value, path: String) -> Vec<(String, Section<'s>)> {
-    let mut found = Vec::new();
-    if let Some(target) = field["$ref"].as_str() {
-        let schema = root.pointer(&target[1..]).unwrap();
-        match schema["properties"].is_object() {
-            true => found.push((target.to_owned(), Section { path, schema: schema.as_object().unwrap() })),
-            false => found.extend(maps(schema, root, path)),
+impl<'s> Page<'s> {
+    /// Every map of the file, parents first, each kind once.
+    fn new(root: &'s Value) -> Self {
+        let file = Section { kind: "", path: String::new(), schema: root.as_object().unwrap() };
+        let mut page = Self { root, sections: vec![file] };
+        let mut seen = BTreeSet::new();
+        let mut next = 0;
+        while let Some(Section { path, schema, .. }) = page.sections.get(next) {
+            let mut below = Vec::new();
+            for (name, field) in schema["properties"].as_object().unwrap() {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                page.maps(field, &path, &mut below);
+            }
+            below.retain(|section| seen.insert(section.kind));
+            // Right behind its parent, so that what belongs together stands together.
+            page.sections.splice(next + 1..next + 1, below);
+            next += 1;
         }
-    } else if field["items"].is_object() {
-        found.extend(maps(&field["items"], root, format!("{path}[]")));
-    } else if field["additionalProperties"].is_object() {
-        found.extend(maps(&field["additionalProperties"], root, format!("{path}.NAME")));
-    } else {
+        page
+    }
+
+    fn at(&self, target: &str) -> &'s Value {
+        self.root.pointer(&target[1..]).unwrap()
+    }
+
+    /// The maps that a field holds.
+    fn maps(&self, field: &'s Value, path: &str, found: &mut Vec<Section<'s>>) {
+        if let Some(kind) = field["$ref"].as_str() {
+            match self.at(kind) {
+                map if map["properties"].is_object() => {
+                    let (path, schema) = (path.to_owned(), map.as_object().unwrap());
+                    found.push(Section { kind, path, schema });
+                }
+                other => self.maps(other, path, found),
+            }
+        }
+        if field["items"].is_object() {
+            self.maps(&field["items"], &format!("{path}[]"), found);
+        }
+        if field["additionalProperties"].is_object() {
+            self.maps(&field["additionalProperties"], &format!("{path}.NAME"), found);
+        }
         for choice in field["anyOf"].as_array().into_iter().flatten() {
-            found.extend(maps(choice, root, path.clone()));
+            self.maps(choice, path, found);
         }
     }
-    found
-}
 
-/// What may stand in a field, in words.
-fn allowed(field: &Value, root: &Value) -> String {
-    if let Some(target) = field["$ref"].as_str() {
-        let schema = root.pointer(&target[1..]).unwrap();
-        return match schema["properties"].is_object() {
-            true => "a map, see below".to_owned(),
-            false => allowed(schema, root),
-        };
-    }
-    if field["items"].is_object() {
-        return match allowed(&field["items"], root).as_str() {
-            "a map, see below" => "a list of maps, see below".to_owned(),
-            item => format!("a list; each: {item}"),
-        };
-    }
-    match &field["additionalProperties"] {
-        Value::Object(_) => match allowed(&field["additionalProperties"], root).as_str() {
-            "a map, see below" => return "a map from name to map, see below".to_owned(),
-            value => return format!("a map from name to {value}"),
-        },
-        _ => {}
-    }
-    for choice in ["oneOf", "anyOf"] {
-        if let Some(choices) = field[choice].as_array() {
-            return choices.iter().map(|choice| one_choice(choice, root)).collect::<Vec<_>>().join("; ");
+    /// What may stand in a field, in words.
+    fn allowed(&self, field: &Value) -> String {
+        if let Some(kind) = field["$ref"].as_str() {
+            return match self.sections.iter().find(|section| section.kind == kind) {
+                Some(section) => format!("a map, see `{}`", section.path),
+                None => self.allowed(self.at(kind)),
+            };
+        }
+        if field["items"].is_object() {
+            return format!("a list; each: {}", self.allowed(&field["items"]));
+        }
+        if field["additionalProperties"].is_object() {
+            return format!("by name; each: {}", self.allowed(&field["additionalProperties"]));
+        }
+        for choice in ["oneOf", "anyOf"] {
+            if let Some(choices) = field[choice].as_array() {
+                let mut words: Vec<_> = choices.iter().map(|choice| self.choice(choice)).collect();
+                // The phrase of a carrier's name says by itself that it may be `false`.
+                words.retain(|word| *word != "`false`: Turns it off");
+                return words.join("; ");
+            }
+        }
+        if let Some(words) = field["enum"].as_array() {
+            let words: Vec<_> = words.iter().map(|word| format!("`{}`", plain(word))).collect();
+            return format!("one of {}", words.join(", "));
+        }
+        match field["type"].as_str() {
+            Some("integer") => format!("{} to {}", plain(&field["minimum"]), plain(&field["maximum"])),
+            Some("boolean") => "`true` or `false`".to_owned(),
+            _ => plain(&field["description"]),
         }
     }
-    if let Some(words) = field["enum"].as_array() {
-        return words.iter().map(|word| format!("`{}`", plain(word))).collect::<Vec<_>>().join(", ");
+
+    fn choice(&self, choice: &Value) -> String {
+        match choice.get("const") {
+            Some(word) => {
+                format!("`{}`: {}", plain(word), plain(&choice["description"]).trim_end_matches('.'))
+            }
+            None => self.allowed(choice),
+        }
     }
-    match (field["type"].as_str(), &field["minimum"], &field["maximum"]) {
-        (Some("integer"), low, high) => format!("{} to {}", plain(low), plain(high)),
-        (Some("boolean"), ..) => "`true` or `false`".to_owned(),
-        _ => plain(&field["description"]),
+
+    fn write(&self) -> String {
+        let mut page = INTRODUCTION.to_owned();
+        for Section { path, schema, .. } in &self.sections {
+            match path.as_str() {
+                "" => page.push_str("## The file\n\n"),
+                path => writeln!(page, "## `{path}`\n\n{}\n", plain(&schema["description"])).unwrap(),
+            }
+            page.push_str("| Field | Meaning | Allowed | Default |\n|---|---|---|---|\n");
+            for (name, field) in schema["properties"].as_object().unwrap() {
+                let default = match field.get("default") {
+                    Some(default) => format!("`{}`", plain(default)),
+                    None if is_required(schema, name) => "required".to_owned(),
+                    None => String::new(),
+                };
+                let (meaning, allowed) = (plain(&field["description"]), self.allowed(field));
+                writeln!(page, "| `{name}` | {meaning} | {allowed} | {default} |").unwrap();
+            }
+            page.push('\n');
+        }
+        page.truncate(page.trim_end().len());
+        page.push('\n');
+        page
     }
 }
 
-fn one_choice(choice: &Value, root: &Value) -> String {
-    match choice.get("const") {
-        Some(word) => format!("`{}`: {}", plain(word), sentence(choice)),
-        None => allowed(choice, root),
-    }
+fn is_required(schema: &Map<String, Value>, name: &str) -> bool {
+    schema.get("required").and_then(Value::as_array).is_some_and(|names| names.iter().any(|n| n == name))
 }
 
-/// A description inside a line: without its full stop.
-fn sentence(value: &Value) -> String {
-    plain(&value["description"]).trim_end_matches('.').to_owned()
-}
-
+/// A value as it stands in a line of the page; what the schema does not say is zero.
 fn plain(value: &Value) -> String {
     match value {
-        Value::String(text) => text.replace(" \n", " ").replace('\n', " "),
+        Value::String(text) => text.replace('\n', " "),
         Value::Null => "0".to_owned(),
         other => other.to_string(),
     }
 }
 
 fn page() -> String {
-    let schema = json_schema();
-    let mut page = INTRODUCTION.to_owned();
-    for Section { path, schema: of } in sections(&schema) {
-        match path.as_str() {
-            "" => page.push_str("## The file\n\n"),
-            path => writeln!(page, "## `{path}`\n\n{}\n", plain(&of["description"])).unwrap(),
-        }
-        page.push_str("| Field | Meaning | Allowed | Default |\n|---|---|---|---|\n");
-        let required: Vec<&str> =
-            of.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-        for (name, field) in of["properties"].as_object().unwrap() {
-            let default = match field.get("default") {
-                Some(default) => format!("`{}`", plain(default)),
-                None if required.contains(&name.as_str()) => "required".to_owned(),
-                None => String::new(),
-            };
-            let (meaning, allowed) = (plain(&field["description"]), allowed(field, &schema));
-            writeln!(page, "| `{name}` | {meaning} | {allowed} | {default} |").unwrap();
-        }
-        page.push('\n');
-    }
-    page.truncate(page.trim_end().len());
-    page.push('\n');
-    page
+    Page::new(&json_schema()).write()
 }
 
 #[test]
@@ -203,5 +218,8 @@ fn the_example_is_good() {
 fn the_readme_shows_the_example() {
     let example = fs::read_to_string(root("examples/sidetrack.yaml")).unwrap();
     let readme = fs::read_to_string(root("README.md")).unwrap();
-    assert!(readme.contains(&format!("```yaml\n{example}```\n")), "README.md and examples/sidetrack.yaml differ");
+    assert!(
+        readme.contains(&format!("```yaml\n{example}```\n")),
+        "README.md and examples/sidetrack.yaml differ"
+    );
 }

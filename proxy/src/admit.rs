@@ -41,3 +41,6 @@ fn denied<H: Head>(access: &Access, head: &H) -> Failure {
         None => Failure::new(Code::AccessDenied, "this client's address may not reach previews"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,8 +158,10 @@ pub fn run(path: &Path, link: Link) -> Result<(), StartError> {
         log: log.clone(),
     };
     let admin = Rc::new(Admin { keeper, metrics, settings: config.admin.clone(), drain });
-    announce(&started, &control);
     LocalSet::new().block_on(&runtime, async move {
+        // Before anybody is told that it serves: the system's own answer to SIGHUP is to end a process.
+        let signals = Signals::new();
+        announce(&started, &control);
         for listener in admin_sockets {
             tokio::task::spawn_local(admin::serve(Rc::clone(&admin), listener));
         }
@@ -169,7 +171,7 @@ pub fn run(path: &Path, link: Link) -> Result<(), StartError> {
         if let Some(tell) = link.started {
             let _ = tell.send(started);
         }
-        control.run(link.stop, successor).await;
+        control.run(signals, link.stop, successor).await;
     });
     for thread in threads {
         let _ = thread.join();
@@ -359,8 +361,13 @@ struct Control {
 
 impl Control {
     /// Serves until told to stop, and drains.
-    async fn run(mut self, stop: Option<oneshot::Receiver<()>>, successor: mpsc::UnboundedReceiver<()>) {
-        let why = self.serve(stop, successor).await;
+    async fn run(
+        mut self,
+        signals: Signals,
+        stop: Option<oneshot::Receiver<()>>,
+        successor: mpsc::UnboundedReceiver<()>,
+    ) {
+        let why = self.serve(signals, stop, successor).await;
         tracing::info!("draining: {why}");
         self.phase.send_replace(Phase::Draining);
         let all = async {
@@ -381,10 +388,10 @@ impl Control {
     /// Keeps the table in step with the world; returns why it is time to drain.
     async fn serve(
         &mut self,
+        mut signals: Signals,
         stop: Option<oneshot::Receiver<()>>,
         mut successor: mpsc::UnboundedReceiver<()>,
     ) -> &'static str {
-        let mut signals = Signals::new();
         let mut watch = Watch::new();
         let mut checks = Checks::default();
         let mut stop = std::pin::pin!(async {

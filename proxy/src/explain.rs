@@ -4,9 +4,12 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use sidetrack_config::Key;
+use sidetrack_config::model::OnForkDown;
 
 use crate::admit::admit;
+use crate::decision::{Reason, Target};
 use crate::error::Failure;
+use crate::forward::{fork_unavailable, unavailable};
 use crate::head::{Head, PlainHead};
 use crate::identify::{Identity, identify, join};
 use crate::pick::{self, View};
@@ -108,29 +111,55 @@ fn walk(
         explanation.say("admit", format!("{client} may send keyed requests"));
     }
     let (target, reason) = pick::target(&identity, service, table)?;
-    explanation.target = Some(target.side().as_str());
-    explanation.reason = Some(reason.as_str());
-    if let crate::decision::Target::Fork(preview, _) = target {
-        explanation.preview = Some(preview.key);
+    if explanation.picked(target, reason) {
+        return Ok(());
     }
-    let of =
-        explanation.preview.map_or_else(|| "the baseline".to_owned(), |key| format!("the fork of {key}"));
-    explanation.say("pick", format!("{of}, because: {reason} ({})", why(reason)));
-    let endpoint = pick::endpoint(target.endpoints(), &Fresh, &[], 0);
-    explanation.endpoint = endpoint.map(|endpoint| endpoint.address.to_string());
-    explanation.say(
-        "endpoint",
-        match &explanation.endpoint {
-            Some(address) => format!("{address}, of {} declared", target.endpoints().len()),
-            None => format!("none is healthy, of {} declared", target.endpoints().len()),
-        },
-    );
-    Ok(())
+    // What forwarding does when nothing takes the connection.
+    let Target::Fork(preview, _) = target else { return Err(unavailable(service, None)) };
+    explanation.reason = Some(Reason::ForkDown.as_str());
+    match preview.on_fork_down {
+        OnForkDown::Baseline if !identity.strict => {
+            let baseline = pick::baseline(service, Some(&preview.key))?;
+            match explanation.picked(baseline, Reason::ForkDown) {
+                true => Ok(()),
+                false => Err(unavailable(service, None)),
+            }
+        }
+        OnForkDown::Hold => {
+            let limit = table.estate.hold.timeout;
+            explanation.say("hold", format!("it waits for an endpoint, {limit:?} at most, and fails then"));
+            Ok(())
+        }
+        OnForkDown::Fail | OnForkDown::Baseline => Err(fork_unavailable(service, preview.key)),
+    }
 }
 
 impl Explanation {
     fn say(&mut self, step: &'static str, result: String) {
         self.steps.push(Step { step, result });
+    }
+
+    /// Says where it goes; `false`: no endpoint there is healthy.
+    fn picked(&mut self, target: Target<'_>, reason: Reason) -> bool {
+        self.target = Some(target.side().as_str());
+        self.reason = Some(reason.as_str());
+        self.preview = match target {
+            Target::Fork(preview, _) => Some(preview.key),
+            Target::Baseline(_) => None,
+        };
+        let of = self.preview.map_or_else(|| "the baseline".to_owned(), |key| format!("the fork of {key}"));
+        self.say("pick", format!("{of}, because: {reason} ({})", why(reason)));
+        let endpoint = pick::endpoint(target.endpoints(), &Fresh, &[], 0);
+        self.endpoint = endpoint.map(|endpoint| endpoint.address.to_string());
+        let declared = target.endpoints().len();
+        self.say(
+            "endpoint",
+            match &self.endpoint {
+                Some(address) => format!("{address}, of {declared} declared"),
+                None => format!("none is healthy, of {declared} declared"),
+            },
+        );
+        self.endpoint.is_some()
     }
 
     fn told(&mut self, head: &impl Head, identity: &Identity) {
@@ -151,8 +180,7 @@ impl Explanation {
     }
 }
 
-const fn why(reason: crate::decision::Reason) -> &'static str {
-    use crate::decision::Reason;
+const fn why(reason: Reason) -> &'static str {
     match reason {
         Reason::Fork => "a named preview forks this service",
         Reason::ParentFork => "a parent of a named preview forks this service",

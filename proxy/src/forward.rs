@@ -20,10 +20,12 @@ use std::time::{Duration, Instant};
 
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
+use sidetrack_config::Key;
 use sidetrack_config::model::OnForkDown;
 use smallvec::SmallVec;
 
 use crate::accept::connection::Connection;
+use crate::accept::hints::Hints;
 use crate::decision::{Decision, Reason, Target};
 use crate::error::{Code, Failure};
 use crate::pick;
@@ -89,13 +91,7 @@ async fn fork_down(
 ) -> Result<Exchange, Failure> {
     let Target::Fork(preview, _) = decision.target else { return Err(unavailable(decision.service, None)) };
     let key = preview.key;
-    let down = || {
-        let detail = format!(
-            "the fork of {} for {key} is declared and none of its endpoints can be reached",
-            decision.service.name
-        );
-        Failure::new(Code::ForkUnavailable, detail).about(key)
-    };
+    let down = || fork_unavailable(decision.service, key);
     record.decided(&Decision { reason: Reason::ForkDown, ..decision.clone() });
     match preview.on_fork_down {
         OnForkDown::Hold => hold(worker, connection, decision, outgoing, record).await?.ok_or_else(down),
@@ -243,7 +239,7 @@ async fn attempt(
         return Err(Lost::Failed(Failure::new(Code::UpstreamProtocol, detail), Whose::Other));
     }
     let keep = lease.reused && outgoing.is_repeatable();
-    let gate = (outgoing.expects && !connection.is_http2).then(Arc::<Gate>::default);
+    let gate = outgoing.expects.then(Arc::<Gate>::default);
     let (read, written) = (lease.traffic.read(), lease.traffic.written());
     let Some(mut request) = outgoing.request(http2, keep, gate.clone()) else {
         return Err(Lost::Failed(
@@ -251,7 +247,7 @@ async fn attempt(
             Whose::Other,
         ));
     };
-    listen_for_hints(&mut request, connection, gate);
+    listen_for_hints(&mut request, Arc::clone(&outgoing.hints), connection.is_http2, gate);
     let sending = async {
         match &mut lease.sender {
             Sender::Http1(sender) => sender.try_send_request(request).await,
@@ -306,17 +302,21 @@ fn was_refused(error: &hyper::Error) -> bool {
     reason == Some(h2::Reason::REFUSED_STREAM)
 }
 
-/// Passes 1xx answers on: 100 opens the gate of the body, the others go to an HTTP/1.1 client.
-fn listen_for_hints<B>(request: &mut http::Request<B>, connection: &Connection, gate: Option<Arc<Gate>>) {
-    if connection.is_http2 {
-        return;
-    }
-    let hints = Arc::clone(&connection.hints);
+/// Passes 1xx answers on. 100 opens the gate of the body, whereupon the HTTP/1.1 library says it to the client by
+/// itself; over HTTP/2 it is said here.
+fn listen_for_hints<B>(
+    request: &mut http::Request<B>,
+    hints: Arc<Hints>,
+    is_http2: bool,
+    gate: Option<Arc<Gate>>,
+) {
     hyper::ext::on_informational(request, move |response| {
-        if response.status() != StatusCode::CONTINUE {
-            hints.send(response.status(), response.headers());
-        } else if let Some(gate) = &gate {
+        let is_continue = response.status() == StatusCode::CONTINUE;
+        if let Some(gate) = gate.as_ref().filter(|_| is_continue) {
             gate.open();
+        }
+        if !is_continue || (is_http2 && gate.is_some()) {
+            hints.send(response.status(), response.headers());
         }
     });
 }
@@ -347,7 +347,17 @@ fn answer(
         .map(|body| ResponseBody::upstream(UpstreamBody::new(body, outgoing.source, lease, worker, idle))))
 }
 
-fn unavailable(service: &Service, error: Option<ConnectError>) -> Failure {
+/// The failure of a request whose fork is down.
+pub fn fork_unavailable(service: &Service, key: Key) -> Failure {
+    let detail = format!(
+        "the fork of {} for {key} is declared and none of its endpoints can be reached",
+        service.name
+    );
+    Failure::new(Code::ForkUnavailable, detail).about(key)
+}
+
+/// The failure of a request whose baseline is down; `error` is what the last connect met.
+pub fn unavailable(service: &Service, error: Option<ConnectError>) -> Failure {
     if let Some(error) = error {
         tracing::debug!(service = %service.name, %error, "no endpoint takes the connection");
     }

@@ -10,6 +10,8 @@ mod origin;
 mod path;
 mod query;
 mod scan;
+#[cfg(test)]
+mod tests;
 mod tools;
 mod traceparent;
 
@@ -24,7 +26,10 @@ use crate::head::Head;
 use crate::route::table::Table;
 use scan::Scan;
 
+pub(crate) use baggage::{Member, members};
+pub(crate) use list::cookie_value;
 pub use list::percent_decoded;
+pub(crate) use path::segment as path_segment;
 pub use query::strip as strip_query;
 pub use traceparent::{TraceParent, parse as parse_traceparent};
 
@@ -122,7 +127,7 @@ pub fn identify<H: Head>(head: &H, table: &Table) -> Result<Identity, Failure> {
         return Err(Failure::new(
             Code::MalformedKey,
             format!(
-                "header {twin:?} is {:?} but for '_'; write it with '-'",
+                "some servers read header {twin:?} as {:?}; send that one only",
                 carriers.header.as_deref().unwrap_or("")
             ),
         ));
@@ -137,7 +142,7 @@ pub fn identify<H: Head>(head: &H, table: &Table) -> Result<Identity, Failure> {
     let mut identity = Identity {
         keys: Keys::new(),
         carrier: None,
-        strict: scan.strict() || baggage.as_ref().is_some_and(|found| found.strict),
+        strict: scan.strict || baggage.as_ref().is_some_and(|found| found.strict),
         host: host.rest,
         path_skip: path.as_ref().map_or(0, |found| found.skip),
         strip_query: query.present,

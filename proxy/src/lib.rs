@@ -27,3 +27,6 @@ pub mod drain;
 pub mod explain;
 pub mod source;
 pub mod worker;
+
+#[cfg(test)]
+mod fixture;

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use sidetrack_config::Key;
 use sidetrack_config::carriers::Carrier;
 use tokio::sync::oneshot;
 
+use crate::accept::body::ClientBody;
 use crate::accept::connection::Connection;
 use crate::decision::{Decision, Keys, Reason, Side, Target};
 use crate::error::{Code, Failure};
@@ -55,6 +55,7 @@ pub struct Record {
     upstream: Option<Duration>,
     response_bytes: u64,
     tunnel_bytes: u64,
+    is_refused: bool,
     complete: bool,
 }
 
@@ -72,7 +73,7 @@ impl Record {
     pub fn begin(
         worker: &Rc<Worker>,
         connection: &Rc<Connection>,
-        request: &Request<Incoming>,
+        request: &Request<ClientBody>,
         table: &Rc<Held>,
     ) -> Self {
         worker.stats.requests_in_flight.inc();
@@ -109,6 +110,7 @@ impl Record {
             upstream: None,
             response_bytes: 0,
             tunnel_bytes: 0,
+            is_refused: false,
             complete: false,
         }
     }
@@ -135,6 +137,7 @@ impl Record {
 
     /// There is no target, and this is why.
     pub fn refused(&mut self, failure: &Failure) {
+        self.is_refused = true;
         if matches!(failure.code, Code::UnknownPreview | Code::PreviewExpired) {
             self.reason = Some(Reason::UnknownPreview);
         }
@@ -223,7 +226,7 @@ impl Record {
 
     /// The receipt of what was decided here; `None` without a key, and where there is no target.
     pub fn receipt(&self) -> Option<String> {
-        if self.error.is_some() && self.preview.is_none() {
+        if self.is_refused {
             return None;
         }
         self.identity.as_ref().filter(|identity| !identity.keys.is_empty())?;

@@ -8,7 +8,7 @@ pub mod table;
 
 use crate::error::{Code, Failure};
 use crate::head::Head;
-use crate::identify::{Identity, RouteHost};
+use crate::identify::{Identity, RouteHost, path_segment};
 use hosts::{Hit, normalised};
 use table::{Service, Table};
 
@@ -16,16 +16,18 @@ use table::{Service, Table};
 ///
 /// # Errors
 /// `no_route` where no route matches; `malformed_request` where a lenient server would read the path as one that
-/// another route matches, so that what we route and what it serves would differ.
+/// another route matches, or that names a preview, so that what we route and what it serves would differ.
 pub fn route<'t, H: Head>(head: &H, identity: &Identity, table: &'t Table) -> Result<&'t Service, Failure> {
     let path = identity.path(head);
     let found = find(head, identity, table, path);
+    let hides_key =
+        |lenient: &str| identity.path_skip == 0 && path_segment(lenient, &table.estate.carriers).is_some();
     if let Some(lenient) = normalised(path)
-        && find(head, identity, table, &lenient) != found
+        && (hides_key(&lenient) || find(head, identity, table, &lenient) != found)
     {
         return Err(Failure::new(
             Code::MalformedRequest,
-            "the path reads as another route once '..', '//', %2e and %2f are resolved; write it resolved",
+            "the path reads as another route or preview once '..', '//', %2e and %2f are resolved; write it resolved",
         ));
     }
     let service = found.and_then(|hit| table.estate.services.get(hit.service));
@@ -60,3 +62,6 @@ fn find<H: Head>(head: &H, identity: &Identity, table: &Table, path: &str) -> Op
 fn short(text: &str) -> &str {
     text.char_indices().nth(80).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
+
+#[cfg(test)]
+mod tests;

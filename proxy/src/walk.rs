@@ -2,13 +2,16 @@
 //!
 //! accept -> **identify -> route -> admit -> pick -> forward -> record**
 
-use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
+use tokio::sync::oneshot;
 
+use crate::accept::body::ClientBody;
 use crate::accept::connection::Connection;
+use crate::accept::hints::Hints;
+use crate::accept::http2::StreamIo;
 use crate::accept::request::{TargetLimit, check};
 use crate::admit::admit;
 use crate::decision::Decision;
@@ -25,25 +28,31 @@ use crate::route::route;
 use crate::route::table::Table;
 use crate::worker::Worker;
 
+/// What comes with a request besides its head and body.
+pub struct Asked {
+    /// Takes 1xx answers to the client.
+    pub hints: Arc<Hints>,
+    /// The stream of an extended CONNECT, given once its answer is sent.
+    pub stream: Option<oneshot::Receiver<StreamIo>>,
+}
+
 /// Answers one request. Whatever happens, there is one answer and one record.
-///
-/// # Errors
-/// None: every failure is an answer.
 pub async fn serve(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
+    request: Request<ClientBody>,
+    asked: Asked,
+) -> Response<ResponseBody> {
     let table = worker.table.get();
     let mut record = Record::begin(&worker, &connection, &request, &table);
     let dress = respond::Dress::of(&request);
-    let answer = walk(&worker, &connection, &table, request, &mut record).await;
+    let answer = walk(&worker, &connection, &table, request, asked, &mut record).await;
     let mut response = match answer {
         Ok(response) => response,
         Err(failure) => respond::failure(&failure, dress, &mut record),
     };
     respond::finish(&mut response, &worker, &table, &record);
-    Ok(record.attach(response))
+    record.attach(response)
 }
 
 /// The walk itself.
@@ -51,7 +60,8 @@ async fn walk(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     table: &Table,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
+    asked: Asked,
     record: &mut Record,
 ) -> Result<Response<ResponseBody>, Failure> {
     if worker.is_full() {
@@ -70,6 +80,6 @@ async fn walk(
     let decision = Decision { identity, service, target, reason, generation: table.generation };
     record.decided(&decision);
     let via = Via { worker, connection, table, request_id: record.request_id() };
-    let outgoing = Outgoing::new(parts, Source::new(body), &decision, authority, &via)?;
+    let outgoing = Outgoing::new(parts, Source::new(body), &decision, authority, asked, &via)?;
     forward(worker, connection, &decision, outgoing, record).await
 }

@@ -20,7 +20,7 @@ import urllib.request
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
-BINARY = os.environ.get("SIDETRACK_BIN") or str(TARGET / "debug" / "sidetrack")
+BINARY = os.path.abspath(os.environ.get("SIDETRACK_BIN") or TARGET / "debug" / "sidetrack")
 # Longer than anything here takes on two busy cores; reached only when something hangs.
 PATIENCE = 60
 

@@ -45,6 +45,16 @@ async fn a_navigation_sets_the_cookie() {
 }
 
 #[tokio::test]
+async fn what_names_no_preview_is_not_kept() {
+    let world = World::standard().await;
+    for target in ["/?pr-id=99", "/?pr-id=42,99", "/?pr-id=4_2"] {
+        let reply = world.send(navigation(get(D, target))).await;
+        assert!([400, 404].contains(&reply.status), "{reply:?}");
+        assert_eq!(reply.header("set-cookie"), None, "{target}");
+    }
+}
+
+#[tokio::test]
 async fn the_empty_query_clears_the_cookie() {
     let world = World::standard().await;
     let reply = world.send(get(D, "/api/checkout?pr-id=&x=1").header("cookie", "pr-id=42")).await;
@@ -59,17 +69,23 @@ async fn the_cookie_fills_in_and_never_conflicts() {
     let world = World::standard().await;
     let cookie = |value: &str| get(D, "/api/checkout").header("cookie", value);
     for (sent, onward) in [
-        ("pr-id=42", None),
-        ("a=1; pr-id=42; b=2", Some("a=1; b=2")),
+        ("pr-id=42", Some("pr-id=42")),
+        ("a=1; pr-id=42; b=2", Some("a=1; pr-id=42; b=2")),
         ("pr-id=pr%2D42; a=\"1\"", Some("a=\"1\"")),
-        ("c; pr-id=PR-42", Some("c")),
+        ("c; pr-id=PR-42", Some("c; pr-id=PR-42")),
     ] {
         let reply = world.send(cookie(sent)).await;
         reply.came_from("checkout-42");
-        assert_eq!(reply.echo().header("cookie"), onward, "the key goes on in its own carriers");
+        assert_eq!(reply.echo().header("cookie"), onward, "one that says the same goes on as it came");
         assert_eq!(reply.echo().header("x-pr-id"), Some("42"));
     }
-    world.send(cookie("pr-id=57").key("42")).await.came_from("checkout-42");
+    let other = world.send(cookie("pr-id=57; a=1").key("42")).await;
+    other.came_from("checkout-42");
+    assert_eq!(
+        other.echo().header("cookie"),
+        Some("a=1"),
+        "an app that copies it must not contradict the header"
+    );
     world.send(cookie("pr-id=nope").key("42")).await.came_from("checkout-42");
     for value in ["pr-id=", "pr-id=4_2", "pr-id=42.", "xpr-id=42", "pr-id"] {
         let reply = world.send(cookie(value)).await;

@@ -211,6 +211,8 @@ async fn a_gateway_that_calls_itself() {
 #[tokio::test]
 async fn overload() {
     let mut estate = estate().await;
+    // The limit is shared out among the workers.
+    estate.config["workers"] = 1.into();
     estate.config["limits"] = json!({"maxInFlight": 1});
     let world = estate.start().await;
     let mut busy = world.http1().await;
@@ -225,7 +227,7 @@ async fn overload() {
 #[tokio::test]
 async fn a_head_that_never_ends() {
     let mut estate = estate().await;
-    estate.config["limits"] = json!({"headerTimeout": "300ms"});
+    estate.config["limits"] = json!({"headerTimeout": "300ms", "handshakeTimeout": "300ms"});
     let world = estate.start().await;
     let mut raw = world.raw().await;
     raw.write(format!("GET / HTTP/1.1\r\nHost: {D}\r\nX-Slow")).await;

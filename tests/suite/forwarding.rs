@@ -316,3 +316,91 @@ async fn methods_that_are_refused() {
         assert_eq!(reply.echo().method(), method);
     }
 }
+
+#[tokio::test]
+async fn a_client_cannot_take_our_headers_away() {
+    let world = World::standard().await;
+    let names = "x-pr-id, baggage, traceparent, tracestate, x-forwarded-for, forwarded, host, content-length";
+    let mut raw = world.raw().await;
+    raw.write(format!(
+        "POST /api/checkout HTTP/1.1\r\nHost: {D}\r\nX-PR-ID: 42\r\nContent-Length: 4\r\nConnection: {names}\r\n\r\nfour"
+    ))
+    .await;
+    let (status, head, body) = raw.answer().await;
+    let echo: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((status, &echo["body_len"]), (200, &json!(4)), "{head}");
+    let received: Vec<&str> =
+        echo["headers"].as_array().unwrap().iter().map(|line| line[0].as_str().unwrap()).collect();
+    for name in ["x-pr-id", "baggage", "traceparent", "tracestate", "x-forwarded-for", "forwarded", "host"] {
+        assert!(received.contains(&name), "{name} in {received:?}");
+    }
+}
+
+#[tokio::test]
+async fn large_heads_of_answers() {
+    let mut estate = Estate::standard().await;
+    estate.baseline_on("h2c", Wire::H2c).await;
+    estate.route("h2c.preview.localhost", "/", "h2c");
+    let world = estate.start().await;
+    let large = "x".repeat(3000);
+    for host in [D, "h2c.preview.localhost"] {
+        for mut conn in [world.http1().await, world.http2().await] {
+            // The request carries what the answer shall be: 30 KiB, well above the 16 KiB that libraries allow.
+            let call =
+                (0..10).fold(get(host, "/"), |call, field| call.answer_with(&format!("x-{field}"), &large));
+            let reply = conn.send(call).await;
+            assert_eq!((reply.status, reply.header("x-9")), (200, Some(large.as_str())), "{host}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_proxy_protocol() {
+    let mut estate = Estate::standard().await;
+    estate.config["listeners"][0]["proxyProtocol"] = json!({"trusted": ["127.0.0.0/8"]});
+    let world = estate.start().await;
+    let request = format!("GET / HTTP/1.1\r\nHost: {D}\r\n\r\n");
+    let mut version2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    version2.extend([192, 0, 2, 7, 192, 0, 2, 1, 0x30, 0x39, 0, 80]);
+    for header in [b"PROXY TCP4 192.0.2.7 192.0.2.1 12345 80\r\n".to_vec(), version2] {
+        let mut raw = world.raw().await;
+        raw.write(&header).await;
+        raw.write(&request).await;
+        let (status, _, body) = raw.answer().await;
+        let text = String::from_utf8(body).unwrap();
+        assert_eq!(status, 200);
+        assert!(text.contains("[\"x-forwarded-for\",\"192.0.2.7\"]"), "{text}");
+    }
+    let mut raw = world.raw().await;
+    raw.write(&request).await;
+    assert_eq!(raw.rest().await, "", "who must send the header and does not is not served");
+}
+
+#[tokio::test]
+async fn old_clients() {
+    let world = World::standard().await;
+    let mut raw = world.raw().await;
+    raw.write(format!(
+        "GET /api/checkout HTTP/1.0\r\nHost: {D}\r\nX-PR-ID: 42\r\nX-Act: stream 1000\r\n\r\n"
+    ))
+    .await;
+    let rest = raw.rest().await;
+    let (head, body) = rest.split_once("\r\n\r\n").unwrap();
+    assert!(!head.to_ascii_lowercase().contains("transfer-encoding"), "HTTP/1.0 knows no chunks: {head}");
+    assert_eq!(body.len(), 1000);
+}
+
+#[tokio::test]
+async fn requests_in_a_row() {
+    let world = World::standard().await;
+    let mut raw = world.raw().await;
+    let one =
+        |key: &str| format!("GET /api/checkout?n={key} HTTP/1.1\r\nHost: {D}\r\nX-PR-ID: {key}\r\n\r\n");
+    raw.write(one("42") + &one("57") + &one("42") + &one("99")).await;
+    for upstream in ["checkout-42", "checkout", "checkout-42"] {
+        let (status, head, _) = raw.answer().await;
+        assert_eq!(status, 200);
+        assert!(head.to_ascii_lowercase().contains(&format!("x-upstream: {upstream}\r\n")), "{head}");
+    }
+    assert_eq!(raw.answer().await.0, 404);
+}

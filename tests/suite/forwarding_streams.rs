@@ -123,9 +123,7 @@ async fn events_arrive_when_they_are_sent() {
         world.of("checkout-42").release();
         let second = within("the second event", opened.body_mut().frame()).await.unwrap().unwrap();
         assert_eq!(second.into_data().unwrap(), "data: second\n\n");
-        assert!(
-            within("the end", opened.body_mut().frame()).await.is_none_or(|frame| !frame.unwrap().is_data())
-        );
+        ends(&mut opened).await;
     }
 }
 

@@ -44,6 +44,8 @@ async fn the_busier_endpoint_gets_less() {
     let endpoints = [estate.upstream("a").await, estate.upstream("b").await];
     estate.service("set", json!({"baseline": endpoints}));
     estate.route(SET, "/", "set");
+    // Each worker knows its own requests only.
+    estate.config["workers"] = 1.into();
     let world = estate.start().await;
     // Outstanding requests pile up on both; with two endpoints the choice is always the less busy one.
     let mut waiting = Vec::new();

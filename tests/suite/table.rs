@@ -174,7 +174,7 @@ async fn a_folder_of_previews() {
     let began = std::time::Instant::now();
     fs::write(&file, preview.to_string()).unwrap();
     eventually("added", async || answers(&world, "42").await == "checkout-42").await;
-    assert!(began.elapsed().as_millis() < 1500, "within a second: {:?}", began.elapsed());
+    assert!(began.elapsed().as_millis() < 2000, "within a second: {:?}", began.elapsed());
     let other = world.estate.upstream("other").await;
     fs::write(&file, json!({"forks": {"checkout": [other]}}).to_string()).unwrap();
     eventually("changed", async || answers(&world, "42").await == "other").await;

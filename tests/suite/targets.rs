@@ -191,6 +191,41 @@ async fn an_expired_preview_is_gone() {
 }
 
 #[tokio::test]
+async fn strict_is_strict_about_the_expired_too() {
+    let mut estate = Estate::standard().await;
+    estate.config["unknownPreview"] = "baseline".into();
+    estate.preview("42")["ttl"] = "1s".into();
+    let world = estate.start().await;
+    let call = || get(D, "/api/checkout").key("42");
+    eventually("the preview has expired", async || world.send(call()).await.upstream() == "checkout").await;
+    let strict = world.send(call().header("x-pr-strict", "1")).await;
+    assert!(["unknown_preview", "preview_expired"].contains(&strict.code().as_str()), "{strict:?}");
+}
+
+#[tokio::test]
+async fn a_held_request_follows_its_preview() {
+    let refused = Refused::new();
+    let mut estate = Estate::standard().await;
+    estate.preview("42")["onForkDown"] = "hold".into();
+    let fork = estate.preview("42")["forks"]["checkout"].take();
+    estate.preview("42")["forks"]["checkout"] = json!([refused.address.to_string()]);
+    let mut world = estate.start().await;
+    let mut conn = world.http1().await;
+    let call = sidetrack_tests::post(D, "/api/checkout", "body").key("42");
+    let waiting = tokio::spawn(async move { conn.send(call).await });
+    eventually("the request is under way", async || {
+        world.metrics().await.sum("sidetrack_requests_in_flight", &[]) >= 1.0
+    })
+    .await;
+    // The new pod has another address.
+    world.estate.preview("42")["forks"]["checkout"] = fork;
+    world.estate.save();
+    let reply = waiting.await.unwrap();
+    reply.came_from("checkout-42");
+    assert_eq!(reply.echo().body_len(), 4, "no byte of the body is lost");
+}
+
+#[tokio::test]
 async fn strict_travels_on() {
     let world = World::standard().await;
     let strict = |call: sidetrack_tests::Call| call.key("42").header("x-pr-strict", "1");

@@ -4,6 +4,7 @@ use std::fs;
 
 use hyper::Version;
 use rcgen::PKCS_RSA_SHA256;
+use rustls::version::{TLS12, TLS13};
 use serde_json::json;
 use sidetrack_tests::{Ca, Conn, Estate, Roots, World, eventually, get};
 
@@ -165,4 +166,26 @@ async fn plain_text_on_a_tls_port() {
     raw.write("GET / HTTP/1.1\r\nHost: preview.localhost\r\n\r\n").await;
     assert!(!raw.rest().await.contains("200 OK"));
     connect(&world, D, BOTH, ca.roots()).await.unwrap().send(get(D, "/")).await.came_from("shop");
+}
+
+#[tokio::test]
+async fn tickets_survive_a_reload() {
+    let (world, ca) = certified().await;
+    let sni = "pr-42.preview.localhost";
+    for version in [&TLS13, &TLS12] {
+        let client = Conn::client(ca.roots(), &[version]);
+        let mut first = Conn::tls_with(world.address(), sni, client.clone()).await.unwrap();
+        assert!(!first.resumed);
+        first.send(get(sni, "/")).await.came_from("shop");
+        let old = first.certificate.clone();
+        // A reload: the wildcard is issued anew.
+        ca.issue(&["*.preview.localhost"]).write(&world.estate.folder(), "wild");
+        eventually("the new certificate is shown", async || {
+            connect(&world, sni, BOTH, ca.roots()).await.is_ok_and(|conn| conn.certificate != old)
+        })
+        .await;
+        let mut again = Conn::tls_with(world.address(), sni, client).await.unwrap();
+        assert!(again.resumed, "{version:?}");
+        again.send(get(sni, "/")).await.came_from("shop");
+    }
 }

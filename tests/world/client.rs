@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -10,7 +11,7 @@ use hyper::client::conn::{http1, http2};
 use hyper::{HeaderMap, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -19,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use crate::body::Body;
 use crate::call::Call;
 use crate::reply::Reply;
-use crate::wait::within;
+use crate::wait::{PATIENCE, within, within_time};
 
 /// What a TLS client trusts.
 pub type Roots = RootCertStore;
@@ -38,65 +39,85 @@ pub struct Conn {
     scheme: &'static str,
     /// The certificate that the server showed, DER; `None` without TLS.
     pub certificate: Option<Vec<u8>>,
-    driver: JoinHandle<Result<(), hyper::Error>>,
+    /// Whether the TLS session is an earlier one's.
+    pub resumed: bool,
+    /// How long the head of an answer may take.
+    pub patience: Duration,
+    _driver: Guard,
 }
 
-impl Drop for Conn {
+type Driver = JoinHandle<Result<(), hyper::Error>>;
+
+/// Ends the connection with its value.
+struct Guard(Driver);
+
+impl Drop for Guard {
     fn drop(&mut self) {
-        self.driver.abort();
+        self.0.abort();
     }
 }
 
 impl Conn {
     /// HTTP/1.1 in clear.
     pub async fn http1(address: SocketAddr) -> io::Result<Self> {
-        Self::over(tcp(address).await?, Version::HTTP_11, "http", None).await
+        Self::over(tcp(address).await?, Version::HTTP_11, "http").await
     }
 
     /// HTTP/2 in clear, by prior knowledge.
     pub async fn http2(address: SocketAddr) -> io::Result<Self> {
-        Self::over(tcp(address).await?, Version::HTTP_2, "http", None).await
+        Self::over(tcp(address).await?, Version::HTTP_2, "http").await
     }
 
     /// TLS with `sni`, speaking what the server picked from `alpn`.
     pub async fn tls(address: SocketAddr, sni: &str, alpn: &[&str], roots: Roots) -> io::Result<Self> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let mut config = versions.unwrap().with_root_certificates(roots).with_no_client_auth();
+        let mut config = client_config(roots, rustls::ALL_VERSIONS);
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Self::tls_with(address, sni, Arc::new(config)).await
+    }
+
+    /// What several connections share that resume one session.
+    pub fn client(roots: Roots, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+        Arc::new(client_config(roots, versions))
+    }
+
+    /// TLS as `config` says.
+    pub async fn tls_with(address: SocketAddr, sni: &str, config: Arc<ClientConfig>) -> io::Result<Self> {
         let name = ServerName::try_from(sni.to_owned()).unwrap();
-        let connecting = TlsConnector::from(Arc::new(config)).connect(name, tcp(address).await?);
+        let connecting = TlsConnector::from(config).connect(name, tcp(address).await?);
         let stream = within("a TLS handshake", connecting).await?;
         let session = stream.get_ref().1;
         let certificate =
             session.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.to_vec());
+        let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
         let version = match session.alpn_protocol() {
             Some(b"h2") => Version::HTTP_2,
             _ => Version::HTTP_11,
         };
-        Self::over(stream, version, "https", certificate).await
+        let conn = Self::over(stream, version, "https").await?;
+        Ok(Self { certificate, resumed, ..conn })
     }
 
-    async fn over<S>(
-        stream: S,
-        version: Version,
-        scheme: &'static str,
-        certificate: Option<Vec<u8>>,
-    ) -> io::Result<Self>
+    async fn over<S>(stream: S, version: Version, scheme: &'static str) -> io::Result<Self>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let io = TokioIo::new(stream);
         if version == Version::HTTP_2 {
-            let handshake = http2::handshake(TokioExecutor::new(), io);
+            // Nothing that a test sends or asks for is to be refused on this side.
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            let handshake = builder.max_header_list_size(1 << 20).handshake(io);
             let (sender, driver) =
                 within("an HTTP/2 handshake", handshake).await.map_err(io::Error::other)?;
             let driver = tokio::spawn(driver);
-            return Ok(Self { sender: Sender::Http2(sender), scheme, certificate, driver });
+            return Ok(Self::new(Sender::Http2(sender), scheme, driver));
         }
         let (sender, driver) = http1::handshake(io).await.map_err(io::Error::other)?;
         let driver = tokio::spawn(driver.with_upgrades());
-        Ok(Self { sender: Sender::Http1(sender), scheme, certificate, driver })
+        Ok(Self::new(Sender::Http1(sender), scheme, driver))
+    }
+
+    fn new(sender: Sender, scheme: &'static str, driver: Driver) -> Self {
+        Self { sender, scheme, certificate: None, resumed: false, patience: PATIENCE, _driver: Guard(driver) }
     }
 
     /// The version this connection speaks.
@@ -133,11 +154,11 @@ impl Conn {
         match &mut self.sender {
             Sender::Http1(sender) => {
                 within("a free connection", sender.ready()).await?;
-                within("the head of an answer", sender.send_request(request)).await
+                within_time("the head of an answer", self.patience, sender.send_request(request)).await
             }
             Sender::Http2(sender) => {
                 within("a free stream", sender.ready()).await?;
-                within("the head of an answer", sender.send_request(request)).await
+                within_time("the head of an answer", self.patience, sender.send_request(request)).await
             }
         }
     }
@@ -163,6 +184,12 @@ impl Conn {
         let notes = notes.lock().unwrap().clone();
         (notes, reply)
     }
+}
+
+fn client_config(roots: Roots, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+    builder.with_root_certificates(roots).with_no_client_auth()
 }
 
 async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {

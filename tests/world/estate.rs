@@ -36,7 +36,7 @@ impl Estate {
             "routes": [],
             "previews": {},
             "accessLog": "off",
-            "workers": 1,
+            "workers": 2,
         });
         Self { folder: TempDir::new().unwrap(), config, upstreams: BTreeMap::new() }
     }

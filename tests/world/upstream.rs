@@ -252,6 +252,7 @@ where
     if http2 {
         let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .max_concurrent_streams(1000)
+            .max_header_list_size(1 << 20)
             .serve_connection(io, service)
             .await;
     } else {

@@ -19,8 +19,13 @@ pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
 
 /// What `work` yields; fails the test, naming `what`, after [`PATIENCE`].
 pub async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, work).await {
+    within_time(what, PATIENCE, work).await
+}
+
+/// The same with another bound.
+pub(crate) async fn within_time<T>(what: &str, time: Duration, work: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(time, work).await {
         Ok(value) => value,
-        Err(_) => panic!("waited {PATIENCE:?} in vain for {what}"),
+        Err(_) => panic!("waited {time:?} in vain for {what}"),
     }
 }

@@ -34,7 +34,8 @@ pub(super) fn listed(said: &Value, style: Style) -> String {
         let _ = writeln!(page, "\n{}", style.bold("Problems; the last good version of each stays"));
     }
     for (key, problem) in problems {
-        let _ = writeln!(page, "{key}: {}", problem.as_str().unwrap_or("").trim_end().replace('\n', "\n    "));
+        let _ =
+            writeln!(page, "{key}: {}", problem.as_str().unwrap_or("").trim_end().replace('\n', "\n    "));
     }
     page
 }
@@ -162,6 +163,9 @@ Problems; the last good version of each stays
 
     #[test]
     fn nothing_is_said_as_nothing() {
-        assert_eq!(listed(&json!({"previews": [], "problems": {}}), Style::new()), "no preview is known here\n");
+        assert_eq!(
+            listed(&json!({"previews": [], "problems": {}}), Style::new()),
+            "no preview is known here\n"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! One client connection: PROXY protocol, TLS, the choice between HTTP/1.1 and HTTP/2, and its end.
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -10,21 +11,26 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderValue;
-use hyper::server::conn::{http1, http2};
+use futures_util::FutureExt;
+use http::{HeaderValue, Request};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use proxy_protocol_rs::ParseError;
 use sidetrack_config::model::{Listener, contains};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::early::{Client, Hints, Prefixed, Wire};
+use super::body::ClientBody;
+use super::early::{Client, Prefixed, Wire};
+use super::hints::Hints;
+use super::http2;
 use super::tls::ServerTls;
 use crate::forward::forwarded::node;
-use crate::walk;
-use crate::worker::{LocalExecutor, Worker};
+use crate::walk::{self, Asked};
+use crate::worker::Worker;
 
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -116,7 +122,8 @@ impl Connection {
 
 /// What ends a connection from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Signal {
+pub enum Signal {
+    /// Nothing.
     None,
     /// Finish what is under way, take nothing new.
     Finish,
@@ -194,7 +201,8 @@ impl Lifeline {
         if self.under_way.get() > 0 {
             return;
         }
-        match self.arrival.since() {
+        // HTTP/2 has frames of its own while nothing is asked, and reads whole heads.
+        match self.arrival.since().filter(|_| !self.is_http2.get()) {
             Some(reading) if !head.is_zero() && reading > head => self.raise(Signal::Cut),
             None if !idle.is_zero() && self.idle_since.get().elapsed() > idle => self.raise(Signal::Finish),
             _ => {}
@@ -208,6 +216,16 @@ impl Lifeline {
         if self.is_http2.get() || (quiet && self.idle_since.get().elapsed() >= linger) {
             self.raise(Signal::Finish);
         }
+    }
+
+    /// Wakes when there is a signal.
+    pub async fn notified(&self) {
+        self.notify.notified().await;
+    }
+
+    /// The last signal.
+    pub fn signal(&self) -> Signal {
+        self.signal.get()
     }
 
     fn raise(&self, signal: Signal) {
@@ -226,7 +244,7 @@ pub async fn serve(worker: Rc<Worker>, door: Arc<Door>, stream: TcpStream, peer:
     let opened = tokio::select! {
         opened = tokio::time::timeout(limit, open(&worker, &door, stream, peer)) => opened,
         // The drain does not wait for a client that has said nothing yet.
-        () = lifeline.notify.notified() => return,
+        () = lifeline.notified() => return,
     };
     match opened {
         Ok(Ok((wire, is_http2, peer))) => {
@@ -235,7 +253,7 @@ pub async fn serve(worker: Rc<Worker>, door: Arc<Door>, stream: TcpStream, peer:
             let connection = connection(&worker, &door, (peer, local), secure, is_http2, &lifeline);
             let client = Client::new(wire, Arc::clone(&connection.hints), Arc::clone(&lifeline.arrival));
             match is_http2 {
-                true => serve_http2(worker, connection, client).await,
+                true => http2::serve(worker, connection, client).await,
                 false => serve_http1(worker, connection, client).await,
             }
         }
@@ -337,7 +355,12 @@ async fn has_preface(stream: &mut Prefixed) -> io::Result<bool> {
 async fn serve_http1(worker: Rc<Worker>, connection: Rc<Connection>, client: Client) {
     let lifeline = Rc::clone(&connection.lifeline);
     let limits = worker.limits;
-    let service = service_fn(move |request| walk::serve(Rc::clone(&worker), Rc::clone(&connection), request));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let asked = Asked { hints: Arc::clone(&connection.hints), stream: None };
+        let walking =
+            walk::serve(Rc::clone(&worker), Rc::clone(&connection), request.map(ClientBody::Http1), asked);
+        walking.map(Ok::<_, Infallible>)
+    });
     let mut builder = http1::Builder::new();
     builder.max_buf_size(limits.header_bytes.max(8 << 10)).max_headers(limits.header_count);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(client), service).with_upgrades());
@@ -350,44 +373,10 @@ async fn serve_http1(worker: Rc<Worker>, connection: Rc<Connection>, client: Cli
                 }
                 return;
             }
-            () = lifeline.notify.notified() => match lifeline.signal.get() {
+            () = lifeline.notified() => match lifeline.signal() {
                 Signal::Finish => serving.as_mut().graceful_shutdown(),
                 Signal::Cut => return,
                 Signal::None => {}
-            }
-        }
-    }
-}
-
-async fn serve_http2(worker: Rc<Worker>, connection: Rc<Connection>, client: Client) {
-    let lifeline = Rc::clone(&connection.lifeline);
-    let limits = worker.limits;
-    let service = service_fn(move |request| walk::serve(Rc::clone(&worker), Rc::clone(&connection), request));
-    let mut builder = http2::Builder::new(LocalExecutor);
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.http2_streams)
-        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-        .initial_stream_window_size(limits.http2_stream_window)
-        .initial_connection_window_size(limits.http2_connection_window)
-        .max_send_buf_size(limits.connection_buffer)
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(20))
-        .enable_connect_protocol();
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(client), service));
-    loop {
-        tokio::select! {
-            biased;
-            result = &mut serving => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "HTTP/2 connection ended");
-                }
-                return;
-            }
-            () = lifeline.notify.notified() => match lifeline.signal.get() {
-                // A head is never late here: the library reads whole frames.
-                Signal::Finish => serving.as_mut().graceful_shutdown(),
-                Signal::Cut | Signal::None => {}
             }
         }
     }

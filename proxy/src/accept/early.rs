@@ -3,57 +3,16 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
-use futures_util::task::AtomicWaker;
-use http::{HeaderMap, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::connection::Arrival;
-
-/// The most bytes of 1xx answers that wait for one client.
-const HINTS: usize = 16 << 10;
-
-/// 1xx answers on their way to an HTTP/1.1 client.
-#[derive(Debug, Default)]
-pub struct Hints {
-    waiting: Mutex<Vec<u8>>,
-    any: AtomicBool,
-    waker: AtomicWaker,
-}
-
-impl Hints {
-    /// Sends a 1xx head before the final answer. What does not fit is left out: hints are optional.
-    pub fn send(&self, status: StatusCode, fields: &HeaderMap) {
-        let mut head =
-            format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or(""))
-                .into_bytes();
-        for (name, value) in fields {
-            head.extend_from_slice(name.as_str().as_bytes());
-            head.extend_from_slice(b": ");
-            head.extend_from_slice(value.as_bytes());
-            head.extend_from_slice(b"\r\n");
-        }
-        head.extend_from_slice(b"\r\n");
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() + head.len() <= HINTS {
-            waiting.append(&mut head);
-            drop(waiting);
-            self.any.store(true, Ordering::Release);
-            self.waker.wake();
-        }
-    }
-
-    fn take(&self) -> Vec<u8> {
-        self.any.store(false, Ordering::Release);
-        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
+use super::hints::{Hints, as_http1};
 
 /// A TCP stream with bytes that were read before.
 #[derive(Debug)]
@@ -159,10 +118,10 @@ impl Client {
 
     /// Writes the 1xx heads that wait, where they may stand.
     fn poll_hints(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.hints.any.load(Ordering::Acquire) {
+        if self.hints.any() {
             let waiting = self.hints.take();
             if self.between {
-                self.writing = waiting.into();
+                self.writing = waiting.iter().flat_map(as_http1).collect();
             }
         }
         while !self.writing.is_empty() {
@@ -218,7 +177,7 @@ impl AsyncWrite for Client {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.between {
             // The library has nothing to write: this is the place for what the upstream said early.
-            self.hints.waker.register(cx.waker());
+            self.hints.register(cx.waker());
             std::task::ready!(self.poll_hints(cx))?;
         }
         std::task::ready!(self.wire.flush(cx))?;
@@ -226,7 +185,7 @@ impl AsyncWrite for Client {
             // What came while an answer was being written belongs to that answer, and is too late.
             self.hints.take();
             self.between = true;
-            self.hints.waker.register(cx.waker());
+            self.hints.register(cx.waker());
         }
         Poll::Ready(Ok(()))
     }

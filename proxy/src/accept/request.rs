@@ -1,10 +1,10 @@
 //! What a request must be before anything reads it: one authority, one that all readers take for the same; a
 //! method that we forward; a target that is a path.
 
+use h2::ext::Protocol;
 use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderValue, Method, Version};
-use hyper::ext::Protocol;
 
 use crate::error::{Code, Failure};
 

@@ -12,8 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Sleep;
+
+use crate::accept::body::{Broken, ClientBody};
 
 /// How long a client that expects `100 Continue` is kept waiting for an upstream that does not say it. The time
 /// that curl waits by itself; RFC 9110 section 10.1.1 forbids to wait for ever.
@@ -22,7 +23,7 @@ const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 /// Where the body of one request comes from; shared between the attempts to send it.
 #[derive(Debug)]
 pub struct Source {
-    incoming: RefCell<Incoming>,
+    incoming: RefCell<ClientBody>,
     bytes: Cell<u64>,
     touched: Cell<bool>,
     done: Cell<bool>,
@@ -32,7 +33,7 @@ pub struct Source {
 
 impl Source {
     /// Takes the body of a client.
-    pub fn new(incoming: Incoming) -> Self {
+    pub fn new(incoming: ClientBody) -> Self {
         Self {
             incoming: RefCell::new(incoming),
             bytes: Cell::new(0),
@@ -101,12 +102,12 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if let Some(waiting) = &mut self.waiting {
             waiting.gate.waker.register(cx.waker());
             let open = waiting.gate.open.load(Ordering::Acquire);

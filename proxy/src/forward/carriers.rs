@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use sidetrack_config::Key;
 use sidetrack_config::model::Carriers;
 
-use crate::identify::{Identity, join};
+use crate::identify::{Identity, Member, cookie_value, join, members};
 
 /// The most members of a `tracestate` (W3C Trace Context section 3.3.1.1).
 const TRACESTATE_MEMBERS: usize = 32;
@@ -49,31 +49,21 @@ fn joined(fields: &HeaderMap, name: &HeaderName) -> Vec<u8> {
     lines.join(&b","[..])
 }
 
-/// The name of a list member, and its whole text.
-fn members(list: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    list.split(|byte| *byte == b',').filter(|member| !member.trim_ascii().is_empty()).map(|member| {
-        let name = member.split(|byte| matches!(byte, b'=' | b';')).next().unwrap_or_default();
-        (name.trim_ascii(), member)
-    })
-}
-
 fn baggage(fields: &mut HeaderMap, name: &str, keys: &str, strict: bool) {
     let ours = if strict { format!("{name}={keys};strict") } else { format!("{name}={keys}") };
     let list = joined(fields, &BAGGAGE);
-    let is_ours = |member: &&(&[u8], &[u8])| member.0 == name.as_bytes();
-    let found: Vec<_> = members(&list).collect();
-    if let [(_, one)] = found.iter().filter(is_ours).collect::<Vec<_>>().as_slice()
-        && one.trim_ascii() == ours.as_bytes()
-        && fields.get_all(&BAGGAGE).iter().count() == 1
-    {
+    let is_ours = |member: &Member<'_>| member.name == name.as_bytes();
+    let found: Vec<Member<'_>> = members(&list).collect();
+    let mut said = found.iter().filter(|member| is_ours(member)).map(|member| member.text.trim_ascii());
+    let is_one_line = fields.get_all(&BAGGAGE).iter().nth(1).is_none();
+    if (said.next(), said.next()) == (Some(ours.as_bytes()), None) && is_one_line {
         return;
     }
     // In the place of the first one of ours; at the front where there was none, since lists are cut at their end.
-    let place = found.iter().position(|member| is_ours(&member)).unwrap_or(0);
-    let others = || found.iter().enumerate().filter(|(_, member)| !is_ours(member));
-    let before = others().filter(|(at, _)| *at < place).map(|(_, (_, text))| *text);
-    let after = others().filter(|(at, _)| *at >= place).map(|(_, (_, text))| *text);
-    let list: Vec<&[u8]> = before.chain(std::iter::once(ours.as_bytes())).chain(after).collect();
+    let place = found.iter().position(is_ours).unwrap_or(0);
+    let mut list: Vec<&[u8]> =
+        found.iter().filter(|member| !is_ours(member)).map(|member| member.text).collect();
+    list.insert(place, ours.as_bytes());
     if let Ok(value) = HeaderValue::from_bytes(&list.join(&b","[..])) {
         fields.insert(BAGGAGE, value);
     }
@@ -87,8 +77,8 @@ fn tracestate(fields: &mut HeaderMap, name: &str, keys: &str, traced: bool, mut 
     }
     let ours = format!("{name}={keys}");
     // A member that was changed goes to the front, and the oldest falls off a full list (section 3.3.1.4).
-    let others =
-        members(&list).filter(|(member, _)| *member != name.as_bytes()).map(|(_, text)| text.trim_ascii());
+    let others = members(&list).filter(|member| member.name != name.as_bytes());
+    let others = others.map(|member| member.text.trim_ascii());
     let list: Vec<&[u8]> = std::iter::once(ours.as_bytes()).chain(others).take(TRACESTATE_MEMBERS).collect();
     if let Ok(value) = HeaderValue::from_bytes(&list.join(&b","[..])) {
         fields.insert(TRACESTATE, value);
@@ -108,20 +98,19 @@ fn cookie(fields: &mut HeaderMap, identity: &Identity, carriers: &Carriers) {
     if !fields.get_all(http::header::COOKIE).iter().any(holds) {
         return;
     }
-    let is_stale = |pair: &str| {
-        pair.split_once('=')
-            .is_some_and(|(n, text)| n.trim() == name && !says(text.trim(), &identity.keys, carriers))
-    };
+    let is_stale =
+        |pair: &[u8]| cookie_value(pair, name).is_some_and(|value| !says(value, &identity.keys, carriers));
+    let ends = |byte: &u8| *byte == b';';
     let lines: Vec<HeaderValue> = fields
         .get_all(http::header::COOKIE)
         .iter()
         .filter_map(|line| {
-            let Ok(text) = line.to_str() else { return Some(line.clone()) };
-            if !text.split(';').any(is_stale) {
+            if !line.as_bytes().split(ends).any(is_stale) {
                 return Some(line.clone());
             }
-            let kept: Vec<&str> = text.split(';').filter(|pair| !is_stale(pair)).map(str::trim).collect();
-            (!kept.is_empty()).then(|| value(kept.join("; "))).flatten()
+            let kept = line.as_bytes().split(ends).filter(|pair| !is_stale(pair)).map(<[u8]>::trim_ascii);
+            let kept: Vec<&[u8]> = kept.filter(|pair| !pair.is_empty()).collect();
+            (!kept.is_empty()).then(|| HeaderValue::from_bytes(&kept.join(&b"; "[..])).ok()).flatten()
         })
         .collect();
     fields.remove(http::header::COOKIE);
@@ -130,9 +119,12 @@ fn cookie(fields: &mut HeaderMap, identity: &Identity, carriers: &Carriers) {
     }
 }
 
-/// Whether a cookie's text is the list `keys`.
-fn says(text: &str, keys: &[Key], carriers: &Carriers) -> bool {
-    let listed: Option<Vec<Key>> =
-        text.split('.').map(|item| Key::parse(item, carriers.prefix()).ok()).collect();
+/// Whether a cookie's value is the list `keys`.
+fn says(value: &[u8], keys: &[Key], carriers: &Carriers) -> bool {
+    let items = value.split(|byte| *byte == b'.').map(|item| std::str::from_utf8(item).ok());
+    let listed: Option<Vec<Key>> = items.map(|item| Key::parse(item?, carriers.prefix()).ok()).collect();
     listed.is_some_and(|listed| listed == keys)
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,15 +9,20 @@ use http::uri::{PathAndQuery, Scheme};
 use http::{Extensions, Method, Request, Uri, Version};
 use hyper::upgrade::OnUpgrade;
 use sidetrack_config::model::HostRewrite;
+use tokio::sync::oneshot;
 
 use super::body::{Gate, RequestBody, Source};
+use super::tunnel::ClientSide;
 use super::{carriers, forwarded, rewrite};
 use crate::accept::connection::Connection;
+use crate::accept::hints::Hints;
+use crate::accept::http2::StreamIo;
 use crate::decision::Decision;
 use crate::error::{Code, Failure};
 use crate::head::HttpHead;
 use crate::identify::strip_query;
 use crate::route::table::Table;
+use crate::walk::Asked;
 use crate::worker::Worker;
 
 const WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
@@ -30,7 +35,9 @@ pub struct Outgoing {
     /// The body.
     pub source: Rc<Source>,
     /// The client's side of an upgrade that it asked for.
-    pub upgrade: Option<OnUpgrade>,
+    pub upgrade: Option<ClientSide>,
+    /// Takes 1xx answers to the client.
+    pub hints: Arc<Hints>,
     /// The path segment that carried the key.
     pub path_prefix: Box<str>,
     /// The authority that the client asked for.
@@ -66,6 +73,7 @@ impl Outgoing {
         source: Source,
         decision: &Decision<'_>,
         authority: HeaderValue,
+        asked: Asked,
         via: &Via<'_>,
     ) -> Result<Self, Failure> {
         let Via { worker, connection, table, request_id } = *via;
@@ -83,7 +91,7 @@ impl Outgoing {
         if comes_from(&parts, &worker.shared.via) {
             return Err(Failure::new(Code::LoopDetected, "this proxy has forwarded the request before"));
         }
-        let upgrade = upgrade(&mut parts, worker);
+        let upgrade = upgrade(&mut parts, asked.stream, worker);
         let expects = parts
             .headers
             .get(header::EXPECT)
@@ -106,6 +114,7 @@ impl Outgoing {
         Ok(Self {
             source: Rc::new(source),
             upgrade,
+            hints: asked.hints,
             path_prefix,
             expects,
             is_idempotent: parts.method.is_idempotent(),
@@ -201,8 +210,13 @@ fn target(
 
 /// The client's side of an upgrade, and the fields that ask the upstream for it; the other fields of the connection
 /// are cut. An extended CONNECT (RFC 8441) becomes the HTTP/1.1 handshake that it stands for.
-fn upgrade(parts: &mut Parts, worker: &Worker) -> Option<OnUpgrade> {
-    let client = parts.extensions.remove::<OnUpgrade>();
+fn upgrade(
+    parts: &mut Parts,
+    stream: Option<oneshot::Receiver<StreamIo>>,
+    worker: &Worker,
+) -> Option<ClientSide> {
+    let client =
+        parts.extensions.remove::<OnUpgrade>().map(ClientSide::Http1).or(stream.map(ClientSide::Http2));
     let token = if parts.method == Method::CONNECT {
         parts.method = Method::GET;
         if let Ok(key) = HeaderValue::try_from(websocket_key(worker)) {

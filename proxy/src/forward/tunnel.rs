@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 use super::pool::Lease;
+use crate::accept::http2::StreamIo;
 use crate::drain::Phase;
 use crate::record::{Record, ResponseBody};
 use crate::worker::Worker;
@@ -24,10 +25,19 @@ const BUFFER: usize = 16 << 10;
 /// How long the second direction may go on when the first has ended: long enough for a closing handshake.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// The client's side of an upgrade, there once the answer is sent.
+#[derive(Debug)]
+pub enum ClientSide {
+    /// The whole connection.
+    Http1(OnUpgrade),
+    /// A stream of it.
+    Http2(oneshot::Receiver<StreamIo>),
+}
+
 /// Answers 101 (200 on HTTP/2, RFC 8441 section 5) and begins the tunnel, which keeps the record.
 pub fn open(
     worker: &Rc<Worker>,
-    client: OnUpgrade,
+    client: ClientSide,
     mut response: Response<Incoming>,
     lease: Lease,
     idle: Duration,
@@ -49,7 +59,7 @@ pub fn open(
 
 async fn run(
     worker: Rc<Worker>,
-    client: OnUpgrade,
+    client: ClientSide,
     upstream: OnUpgrade,
     lease: Lease,
     idle: Duration,
@@ -59,8 +69,14 @@ async fn run(
     let activity = Activity { sent: Cell::new(0), received: Cell::new(0), last: Cell::new(Instant::now()) };
     let mut drain = worker.shared.drain.clone();
     let tunnel = async {
-        let (client, upstream) = tokio::try_join!(client, upstream)?;
-        activity.copy_both(TokioIo::new(client), TokioIo::new(upstream)).await;
+        let upstream = TokioIo::new(upstream.await?);
+        match client {
+            ClientSide::Http1(client) => activity.copy_both(TokioIo::new(client.await?), upstream).await,
+            ClientSide::Http2(client) => match client.await {
+                Ok(client) => activity.copy_both(client, upstream).await,
+                Err(_) => tracing::debug!("the client went before its tunnel"),
+            },
+        }
         Ok::<(), hyper::Error>(())
     };
     tokio::select! {

@@ -55,9 +55,7 @@ pub(super) fn read_host(host: &str, table: &Table) -> Result<(Option<Keys>, Rout
         return Ok((None, RouteHost::Whole));
     };
     let (label, others) = below.split_once('.').unwrap_or((below, ""));
-    if let Some(misplaced) =
-        others.split('.').find(|label| label.split("--").any(|part| begins(part, prefix)))
-    {
+    if let Some(misplaced) = others.split('.').find(|label| holds_prefix(label, prefix)) {
         return Err(format!("{misplaced:?} is not the first label of the host"));
     }
     let Some(split) = read_label(label, prefix, table)? else { return Ok((None, RouteHost::Whole)) };
@@ -85,6 +83,19 @@ fn begins(label: &str, prefix: &str) -> bool {
     strip_prefix(label, prefix).is_some()
 }
 
+/// Whether a label, or a part of it, begins with the prefix; hyphens too many don't hide it.
+fn holds_prefix(label: &str, prefix: &str) -> bool {
+    begins(label, prefix) || parts(label).any(|part| begins(part.trim_start_matches('-'), prefix))
+}
+
+/// The parts of a label between `--`; the `--` of `xn--`, with which a label in Punycode begins, joins nothing.
+fn parts(label: &str) -> impl Iterator<Item = &str> {
+    let from = if label.starts_with("xn--") { 4 } else { 0 };
+    let first = label.get(from..).and_then(|rest| rest.find("--")).map_or(label.len(), |at| from + at);
+    let (first, rest) = label.split_at_checked(first).unwrap_or((label, ""));
+    std::iter::once(first).chain(rest.strip_prefix("--").into_iter().flat_map(|rest| rest.split("--")))
+}
+
 struct Split<'a> {
     keys: Keys,
     service: Option<&'a str>,
@@ -92,12 +103,8 @@ struct Split<'a> {
 
 /// Reads a first label: keys on one side, at most one service on the other, joined by `--`.
 fn read_label<'a>(label: &'a str, prefix: &str, table: &Table) -> Result<Option<Split<'a>>, String> {
-    // Punycode labels have a `--` that is none of ours.
-    if label.starts_with("xn--") {
-        return Ok(None);
-    }
     let parts: smallvec::SmallVec<[Part<'a>; 4]> =
-        label.split("--").map(|part| Part::read(part, prefix, table)).collect::<Result<_, _>>()?;
+        parts(label).map(|part| Part::read(part, prefix, table)).collect::<Result<_, _>>()?;
     if !parts.iter().any(|part| matches!(part, Part::Key(_))) {
         return match begins(label, prefix) {
             true => Err(format!("label {label:?} begins with {prefix:?} and holds no key")),
@@ -114,8 +121,8 @@ fn read_label<'a>(label: &'a str, prefix: &str, table: &Table) -> Result<Option<
     }
     let service = service_side(label, &parts)
         .ok_or_else(|| format!("label {label:?} must be keys and one service, joined by '--'"))?;
-    if service.is_some_and(|service| service.is_empty() || begins(service, prefix)) {
-        return Err(format!("label {label:?} has an empty part"));
+    if service.is_some_and(|name| name.is_empty() || name.starts_with('-') || name.ends_with('-')) {
+        return Err(format!("label {label:?} has an empty part, or a '-' too many"));
     }
     Ok(Some(Split { keys, service }))
 }
@@ -127,7 +134,7 @@ enum Part<'a> {
 
 impl<'a> Part<'a> {
     fn read(text: &'a str, prefix: &str, table: &Table) -> Result<Self, String> {
-        if begins(text, prefix) {
+        if begins(text.trim_start_matches('-'), prefix) {
             let key = Key::parse(text, prefix).map_err(|why| format!("{text:?} {why}"))?;
             return Ok(Self::Key(table.canonical(key)));
         }

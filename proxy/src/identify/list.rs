@@ -43,6 +43,16 @@ pub(super) fn malformed(carrier: Carrier, why: &str) -> Failure {
     Failure::new(Code::MalformedKey, format!("{carrier}: {why}; write a key such as 42, pr-42 or shop-42"))
 }
 
+/// The text of a carrier.
+pub(super) fn text(carrier: Carrier, bytes: &[u8]) -> Result<&str, Failure> {
+    std::str::from_utf8(bytes).map_err(|_| malformed(carrier, "it holds bytes that are no text"))
+}
+
+/// The text of a carrier, percent-decoded.
+pub(super) fn decoded(carrier: Carrier, text: &str) -> Result<Cow<'_, str>, Failure> {
+    percent_decoded(text).ok_or_else(|| malformed(carrier, "it holds a broken percent escape"))
+}
+
 /// The list of our header: repeated lines count as one list, in order.
 pub(super) fn in_header(lines: &Lines<'_>, table: &Table) -> Result<Option<Keys>, Failure> {
     if lines.is_empty() {
@@ -50,22 +60,27 @@ pub(super) fn in_header(lines: &Lines<'_>, table: &Table) -> Result<Option<Keys>
     }
     let mut keys = Keys::new();
     for line in lines {
-        let text = std::str::from_utf8(line)
-            .map_err(|_| malformed(Carrier::Header, "it holds bytes that are no text"))?;
+        let text = text(Carrier::Header, line)?;
         read(&mut keys, text, ",", table).map_err(|why| malformed(Carrier::Header, &why))?;
     }
     Ok(Some(keys))
 }
 
-/// The list of our cookie. It only fills in: what is malformed is ignored.
+/// The list of our cookie, the first that is one. It only fills in: what is malformed is ignored.
 pub(super) fn in_cookie(lines: &Lines<'_>, table: &Table) -> Option<Keys> {
     let name = table.estate.carriers.cookie.as_deref()?;
-    let pairs =
-        lines.iter().filter_map(|line| std::str::from_utf8(line).ok()).flat_map(|line| line.split(';'));
-    let value = pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(n, _)| *n == name)?.1;
-    let mut keys = Keys::new();
-    read(&mut keys, &percent_decoded(value)?, ".", table).ok()?;
-    Some(keys)
+    let pairs = lines.iter().flat_map(|line| line.split(|byte| *byte == b';'));
+    pairs.filter_map(|pair| cookie_value(pair, name)).find_map(|value| {
+        let mut keys = Keys::new();
+        read(&mut keys, &percent_decoded(std::str::from_utf8(value).ok()?)?, ".", table).ok()?;
+        Some(keys)
+    })
+}
+
+/// The value of one pair of a `Cookie` field, where it is the cookie `name`.
+pub(crate) fn cookie_value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let (before, value) = pair.split_at_checked(pair.iter().position(|byte| *byte == b'=')?)?;
+    (before.trim_ascii() == name.as_bytes()).then(|| value.strip_prefix(b"=").unwrap_or(value).trim_ascii())
 }
 
 /// `%XX` decoded; `None` where an escape is cut off or the result is no text.

@@ -1,10 +1,12 @@
 //! Carrier `path`: `/pr-42/api/...`, off by default.
 
+use sidetrack_config::Key;
 use sidetrack_config::carriers::Carrier;
 use sidetrack_config::key::strip_prefix;
+use sidetrack_config::model::Carriers;
 
-use super::list::explicit;
-use crate::decision::Keys;
+use super::list::malformed;
+use crate::decision::{Keys, push_key};
 use crate::error::Failure;
 use crate::head::Head;
 use crate::route::table::Table;
@@ -18,14 +20,22 @@ pub(super) struct Found {
 
 pub(super) fn read<H: Head>(head: &H, table: &Table) -> Result<Option<Found>, Failure> {
     let carriers = &table.estate.carriers;
-    if !carriers.path {
-        return Ok(None);
+    let Some(segment) = segment(head.path(), carriers) else { return Ok(None) };
+    let mut keys = Keys::new();
+    for item in segment.split("--") {
+        let wrong = |why: &str| malformed(Carrier::Path, &format!("{item:?} {why}"));
+        // As in the host: `--` joins keys that each have the prefix, so that `/pr-4--2` is no list.
+        strip_prefix(item, carriers.prefix()).ok_or_else(|| wrong("has no prefix"))?;
+        let key = Key::parse(item, carriers.prefix()).map_err(|why| wrong(&why.to_string()))?;
+        if !push_key(&mut keys, table.canonical(key)) {
+            return Err(malformed(Carrier::Path, "it holds more than 8 keys"));
+        }
     }
-    let Some(rest) = head.path().strip_prefix('/') else { return Ok(None) };
-    let segment = rest.split_once('/').map_or(rest, |(segment, _)| segment);
-    if strip_prefix(segment, carriers.prefix()).is_none() {
-        return Ok(None);
-    }
-    let keys = explicit(Carrier::Path, segment, "--", table)?;
     Ok(Some(Found { keys, skip: segment.len() + 1 }))
+}
+
+/// The first segment of a path, where it is to be read as keys.
+pub(crate) fn segment<'a>(path: &'a str, carriers: &Carriers) -> Option<&'a str> {
+    let first = path.strip_prefix('/')?.split('/').next()?;
+    (carriers.path && strip_prefix(first, carriers.prefix()).is_some()).then_some(first)
 }

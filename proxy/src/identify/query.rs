@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use sidetrack_config::carriers::Carrier;
 
-use super::list::{malformed, percent_decoded, read as read_list};
+use super::list::{decoded, malformed, percent_decoded, read as read_list};
 use crate::decision::Keys;
 use crate::error::Failure;
 use crate::head::Head;
@@ -33,9 +33,8 @@ pub(super) fn read<H: Head>(head: &H, table: &Table) -> Result<Found, Failure> {
             found.cleared = true;
             continue;
         }
-        let value = percent_decoded(value)
-            .ok_or_else(|| malformed(Carrier::Query, "it holds a broken percent escape"))?;
-        read_list(&mut keys, &value, ",", table).map_err(|why| malformed(Carrier::Query, &why))?;
+        read_list(&mut keys, &decoded(Carrier::Query, value)?, ",", table)
+            .map_err(|why| malformed(Carrier::Query, &why))?;
     }
     if found.cleared && !keys.is_empty() {
         return Err(malformed(Carrier::Query, "the parameter is there twice, once empty"));

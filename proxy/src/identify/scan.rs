@@ -23,7 +23,9 @@ pub(super) struct Scan<'a> {
     pub(super) origin: Option<&'a [u8]>,
     pub(super) fetch_mode: Option<&'a [u8]>,
     pub(super) is_preflight: bool,
-    strict: Option<&'a [u8]>,
+    /// Whether a line of `x-pr-strict` asks for it: anything but an explicit no, since a typing error must not turn
+    /// strictness off.
+    pub(super) strict: bool,
     /// Headers of other tools: position in the configured sets, value.
     pub(super) tools: SmallVec<[(&'static str, &'a [u8]); 1]>,
 }
@@ -41,7 +43,7 @@ impl<'a> Scan<'a> {
                 "origin" => scan.origin = Some(value),
                 "sec-fetch-mode" => scan.fetch_mode = Some(value),
                 "access-control-request-method" => scan.is_preflight = head.method() == "OPTIONS",
-                "x-pr-strict" => scan.strict = Some(value),
+                "x-pr-strict" => scan.strict |= !matches!(value, b"0" | b"false" | b""),
                 _ => {}
             }
             if name.len() == ours.len() && !ours.is_empty() {
@@ -62,11 +64,6 @@ impl<'a> Scan<'a> {
         scan
     }
 
-    /// Anything but an explicit no: a typing error must not turn strictness off.
-    pub(super) fn strict(&self) -> bool {
-        self.strict.is_some_and(|value| !matches!(value, b"0" | b"false" | b""))
-    }
-
     /// The caller's trace, where there is exactly one and it is valid.
     pub(super) fn trace_parent(&self) -> Option<TraceParent> {
         match self.traceparent.as_slice() {
@@ -76,8 +73,8 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Whether `name` is `ours` with `_` in place of some `-`.
+/// Whether `name` is `ours` but for `_` in place of some `-`, or the other way round.
 fn is_twin(name: &str, ours: &str) -> bool {
-    name.len() == ours.len()
-        && name.bytes().zip(ours.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
+    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    name.len() == ours.len() && name.bytes().map(dashed).eq(ours.bytes().map(dashed))
 }

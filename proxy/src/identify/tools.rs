@@ -3,7 +3,7 @@
 use sidetrack_config::Key;
 use sidetrack_config::carriers::Place;
 
-use super::baggage::members;
+use super::baggage::values;
 use super::list::percent_decoded;
 use super::query;
 use super::scan::Scan;
@@ -27,12 +27,12 @@ fn one<H: Head>(place: &Place, head: &H, scan: &Scan<'_>, table: &Table) -> Opti
             .iter()
             .filter(|(found, _)| found == name)
             .find_map(|(_, value)| known(std::str::from_utf8(value).ok()?, table)),
-        Place::Baggage(name) => members(&scan.baggage, name).find_map(|value| {
-            let value = value.split_once(';').map_or(value, |(value, _)| value);
+        Place::Baggage(name) => values(&scan.baggage, name).find_map(|value| {
+            let value = std::str::from_utf8(value.split(|byte| *byte == b';').next()?).ok()?;
             known(&percent_decoded(value.trim())?, table)
         }),
         Place::Tracestate(name) if scan.trace_parent().is_some() => {
-            members(&scan.tracestate, name).find_map(|value| known(value.trim(), table))
+            values(&scan.tracestate, name).find_map(|value| known(std::str::from_utf8(value).ok()?, table))
         }
         Place::Tracestate(_) => None,
         Place::Query(name) => known(&query::value(head.query()?, name)?, table),

@@ -10,7 +10,7 @@ use rustls_pki_types::ServerName;
 use sidetrack_config::Key;
 use sidetrack_config::model::{self, Config};
 
-use super::hosts::Routes;
+use super::hosts::{Routes, bare};
 use super::sharded::Sharded;
 use super::table::{Endpoint, Endpoints, Estate, Hold, Preview, Service, Table, Upstream};
 use crate::forward::upstream_tls::{ClientTls, server_name};
@@ -261,7 +261,7 @@ impl Table {
             self.aliases.insert(*alias, preview.key);
         }
         for host in &preview.hosts {
-            self.hosts.insert(host.clone(), preview.key);
+            self.hosts.insert(bare(host).into(), preview.key);
         }
         self.forks += preview.forks.len();
         self.gone.remove(&preview.key);
@@ -281,7 +281,7 @@ impl Table {
             }
         }
         for host in &preview.hosts {
-            if let Some(other) = self.host(host).filter(|other| *other != key) {
+            if let Some(other) = self.host(bare(host)).filter(|other| *other != key) {
                 return Err(Conflict::Host(host.clone(), other));
             }
         }
@@ -295,7 +295,7 @@ impl Table {
             self.aliases.remove(alias);
         }
         for host in &before.hosts {
-            self.hosts.remove(host);
+            self.hosts.remove(bare(host));
         }
         self.forks -= before.forks.len();
         Some(before)

@@ -73,10 +73,7 @@ impl Routes {
         let mut index = Self::default();
         for (number, route) in routes.iter().enumerate() {
             let paths = match &route.host {
-                // The host of a request comes without the brackets of an IPv6 address.
-                HostPattern::Exact(host) => {
-                    index.exact.entry(host.trim_matches(['[', ']']).into()).or_default()
-                }
+                HostPattern::Exact(host) => index.exact.entry(bare(host).into()).or_default(),
                 HostPattern::Below(host) => index.below.entry(host.clone()).or_default(),
                 HostPattern::Any => &mut index.any,
             };
@@ -107,6 +104,11 @@ impl Routes {
         }
         None
     }
+}
+
+/// A host as requests are asked for it: an IPv6 address without its brackets.
+pub fn bare(host: &str) -> &str {
+    host.trim_matches(['[', ']'])
 }
 
 /// The path as a server may read it that resolves dot segments and decodes dots and slashes (RFC 3986 section

@@ -185,7 +185,7 @@ impl Table {
         self.aliases.get(name).copied()
     }
 
-    /// The key of the preview that has this host.
+    /// The key of the preview that has this host, an IPv6 address without its brackets.
     pub fn host(&self, host: &str) -> Option<Key> {
         self.hosts.get(host).copied()
     }

@@ -105,8 +105,8 @@ impl Page {
         let upstreams = now(|w| w.upstream_connections.get());
         self.gauge("upstream_connections", "Open connections to endpoints.", one(upstreams));
         let handshakes = vec![
-            counter(&[("result", "ok")], count(|w| w.tls_ok.get())),
-            counter(&[("result", "failed")], count(|w| w.tls_failed.get())),
+            counter(&[("code", "ok")], count(|w| w.tls_ok.get())),
+            counter(&[("code", "failed")], count(|w| w.tls_failed.get())),
         ];
         self.counter("tls_handshakes_total", "TLS handshakes with clients, by how they ended.", handshakes);
         let retries = vec![counter(&[], count(|w| w.retries.get()))];
@@ -123,8 +123,8 @@ impl Page {
         let dropped = vec![counter(&[], metrics.log_dropped.get())];
         self.counter("log_dropped_total", "Lines of the access log that were not written.", dropped);
         let reloads = vec![
-            counter(&[("result", "ok")], process.reloads_ok.get()),
-            counter(&[("result", "failed")], process.reloads_failed.get()),
+            counter(&[("code", "ok")], process.reloads_ok.get()),
+            counter(&[("code", "failed")], process.reloads_failed.get()),
         ];
         self.counter("config_reloads_total", "Times that the configuration was read again.", reloads);
         let table = process.table();

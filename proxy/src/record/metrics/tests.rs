@@ -194,8 +194,8 @@ fn a_scrape_adds_up_what_real_threads_counted() {
     assert_eq!(requests("", "none", "200", "none"), total);
     assert_eq!(value("errors_total", &[("code", "no_route")]), total);
     assert_eq!(value("retries_total", &[]), total);
-    assert_eq!(value("tls_handshakes_total", &[("result", "ok")]), total / 2.0);
-    assert_eq!(value("tls_handshakes_total", &[("result", "failed")]), total / 2.0);
+    assert_eq!(value("tls_handshakes_total", &[("code", "ok")]), total / 2.0);
+    assert_eq!(value("tls_handshakes_total", &[("code", "failed")]), total / 2.0);
     assert_eq!(value("connections", &[]), (WORKERS + 1) as f64);
     assert_eq!(value("requests_in_flight", &[]), 0.0);
     let sides = [("service", "shop"), ("target", "baseline")];
@@ -285,6 +285,6 @@ fn a_reload_is_counted_and_the_last_one_shows() {
     metrics.reloaded(true);
     let good = page(&metrics, &[]);
     assert_eq!(good[&series("sidetrack_config_last_reload_ok", &[])], 1.0);
-    assert_eq!(good[&series("sidetrack_config_reloads_total", &[("result", "ok")])], 2.0);
-    assert_eq!(good[&series("sidetrack_config_reloads_total", &[("result", "failed")])], 1.0);
+    assert_eq!(good[&series("sidetrack_config_reloads_total", &[("code", "ok")])], 2.0);
+    assert_eq!(good[&series("sidetrack_config_reloads_total", &[("code", "failed")])], 1.0);
 }

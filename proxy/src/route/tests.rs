@@ -1,0 +1,147 @@
+//! Which service: host and path with the key taken out, and paths that two servers read differently.
+
+use proptest::prelude::*;
+
+use crate::fixture::{decided, estate, estate_with, table};
+use crate::head::PlainHead;
+use crate::identify::identify;
+use crate::route::hosts::normalised;
+use crate::route::route;
+use crate::route::table::Table;
+
+fn service(url: &str, table: &Table) -> String {
+    let head = PlainHead::get(url);
+    let found = identify(&head, table).and_then(|identity| route(&head, &identity, table));
+    found.map_or_else(|failure| failure.code.to_string(), |service| service.name.to_string())
+}
+
+#[test]
+fn host_then_path_in_whole_segments() {
+    for (url, expected) in [
+        ("preview.localhost", "shop"),
+        ("PREVIEW.localhost.:80/", "shop"),
+        ("preview.localhost/api", "shop"),
+        ("preview.localhost/api/checkout", "checkout"),
+        ("preview.localhost/api/checkout/", "checkout"),
+        ("preview.localhost/api/checkout/7", "checkout"),
+        ("preview.localhost/api/checkouts", "shop"),
+        ("preview.localhost/API/checkout", "shop"),
+        ("preview.localhost/?x=/api/checkout", "shop"),
+        ("api.preview.localhost/any/thing", "checkout"),
+        ("ghost.preview.localhost", "ghost"),
+        ("shop.example.net", "shop"),
+        ("a.b.example.net", "shop"),
+        ("example.net", "no_route"),
+        ("nowhere.example.org", "no_route"),
+        ("other.preview.localhost", "no_route"),
+        ("[::2]:80", "no_route"),
+        ("", "no_route"),
+    ] {
+        assert_eq!(service(url, estate()), expected, "{url}");
+    }
+}
+
+#[test]
+fn addresses_are_hosts_too() {
+    let table = table(
+        "listeners: [{address: 127.0.0.1:0}]\nservices: {shop: {}, six: {}}\n\
+         routes: [{host: 127.0.0.1, service: shop}, {host: '[::1]', service: six}]",
+    );
+    assert_eq!(service("127.0.0.1:8080/x", &table), "shop");
+    assert_eq!(service("[::1]:8080/x", &table), "six");
+    assert_eq!(service("[::1]/x", &table), "six");
+    assert_eq!(service("[::2]/x", &table), "no_route");
+}
+
+#[test]
+fn a_path_that_reads_as_another_route_once_resolved_is_an_error() {
+    for path in [
+        "/api/x/../checkout",
+        "/./api/checkout",
+        "//api/checkout",
+        "/api//checkout",
+        "/api%2fcheckout",
+        "/api%2Fcheckout/7",
+        "/%2e/api/checkout",
+        "/x/%2E%2e/api/checkout",
+        "/api/checkout/..",
+        "/api/checkout/../7",
+        "/api/checkout/..%2f..%2fshop",
+    ] {
+        assert_eq!(service(&format!("preview.localhost{path}"), estate()), "malformed_request", "{path}");
+    }
+    for (path, expected) in [
+        ("/a/../b", "shop"),
+        ("/a//b", "shop"),
+        ("/a%2fb", "shop"),
+        ("/.well-known/x", "shop"),
+        ("/..", "shop"),
+        ("/api/checkout/./7", "checkout"),
+        ("/api/checkout/a/../b", "checkout"),
+        ("/api/checkout//", "checkout"),
+        ("/api/checkout/%2e%2e%2e", "checkout"),
+        ("/api/..checkout", "shop"),
+        ("/api/checkout?x=/../", "checkout"),
+    ] {
+        assert_eq!(service(&format!("preview.localhost{path}"), estate()), expected, "{path}");
+    }
+}
+
+#[test]
+fn the_segment_that_held_the_key_is_no_part_of_the_path() {
+    let table = estate_with("carriers: {path: true}");
+    for (path, expected) in [
+        ("/pr-42/api/checkout", "checkout@42 fork"),
+        ("/pr-42", "shop@baseline no_fork"),
+        ("/api/checkout/pr-42", "checkout@baseline no_key"),
+        ("/pr-42/x/../api/checkout", "malformed_request"),
+        ("/pr-42/../api/checkout", "malformed_request"),
+        ("/pr-42//api/checkout", "malformed_request"),
+        // Read as a lenient server does, these name a preview: never a silent baseline.
+        ("//pr-42/api/checkout", "malformed_request"),
+        ("/./pr-42/", "malformed_request"),
+        ("/x/../pr-42/", "malformed_request"),
+        ("/%2e/PR-42", "malformed_request"),
+    ] {
+        assert_eq!(decided(&PlainHead::get(&format!("preview.localhost{path}")), &table), expected, "{path}");
+    }
+    assert_eq!(decided(&PlainHead::get("preview.localhost//pr-42/"), estate()), "shop@baseline no_key");
+}
+
+#[test]
+fn an_exact_host_of_a_preview_stands_for_the_base_domain() {
+    for (url, expected) in [
+        ("uat.example.com", "shop@baseline no_fork"),
+        ("uat.example.com/api/checkout", "checkout@42 fork"),
+        ("[::1]:80/api/checkout", "checkout@42 fork"),
+        ("127.0.0.9/api/checkout", "checkout@42 fork"),
+    ] {
+        assert_eq!(decided(&PlainHead::get(url), estate()), expected, "{url}");
+    }
+}
+
+#[test]
+fn messages_cut_what_a_client_wrote() {
+    let head = PlainHead::get(&format!("nowhere.example.org/{}", "x".repeat(60_000)));
+    let identity = identify(&head, estate()).unwrap();
+    let failure = route(&head, &identity, estate()).unwrap_err();
+    assert!(
+        failure.detail.len() < 300 && failure.detail.contains("nowhere.example.org"),
+        "{}",
+        failure.detail
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn a_path_that_is_let_through_and_its_normal_form_have_one_route(path in "/(api|checkout|\\.|\\.\\.|%2e|%2F|/|x){0,7}") {
+        let raw = service(&format!("preview.localhost{path}"), estate());
+        if raw != "malformed_request"
+            && let Some(lenient) = normalised(&path)
+        {
+            prop_assert_eq!(service(&format!("preview.localhost{lenient}"), estate()), raw, "{} and {}", path, lenient);
+        }
+    }
+}
