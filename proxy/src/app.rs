@@ -1,6 +1,10 @@
 //! Where the parts meet: one control thread with the table's owner, admin, watching and signals; a thread for each
 //! worker; the way in and the way out. No other file starts a thread or binds a socket.
 
+mod bind;
+mod control;
+mod signals;
+
 use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -9,14 +13,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::HeaderValue;
-use jiff::Timestamp;
 use sidetrack_config::limits::Limits;
 use sidetrack_config::model::{Config, Listener};
-use sidetrack_config::{Key, Problem, Problems};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use sidetrack_config::{Problem, Problems};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
@@ -29,15 +31,13 @@ use crate::drain::Phase;
 use crate::forward::hold::Holding;
 use crate::record::access_log;
 use crate::record::metrics::Metrics;
-use crate::source::files::Folder;
-use crate::source::health::{self, Checks};
 use crate::source::keeper::Keeper;
-use crate::source::resolve::{self, resolve};
-use crate::source::watch::{Changed, Watch};
+use crate::source::resolve::resolve;
 use crate::worker::{Shared, Worker};
+use bind::{Bound, clones, clones_of};
+use control::Control;
+use signals::Signals;
 
-/// How often everything is looked at, events or not: some file systems give none.
-const POLL: Duration = Duration::from_secs(30);
 /// How long names may take before the first table.
 const FIRST_NAMES: Duration = Duration::from_secs(3);
 
@@ -219,68 +219,6 @@ fn via() -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("1.1 sidetrack"))
 }
 
-/// The sockets of this process.
-struct Bound {
-    /// Address, and one socket or more.
-    sockets: Vec<(SocketAddr, Vec<TcpListener>)>,
-    admin: Vec<TcpListener>,
-    /// What was taken from a process before us.
-    taken: Vec<Taken>,
-}
-
-impl Bound {
-    fn all(doors: &[Arc<Door>], admin: SocketAddr, workers: usize) -> Result<Self, StartError> {
-        let mut taken = Vec::new();
-        let mut sockets = Vec::new();
-        for door in doors {
-            let address = door.listener().address;
-            let of = obtain(address, workers, &mut taken)?;
-            let actual = of.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(address);
-            sockets.push((actual, of));
-        }
-        let admin = obtain(admin, 1, &mut taken)?;
-        Ok(Self { sockets, admin, taken })
-    }
-
-    fn started(&self, config: &Config) -> Started {
-        let self_signed = |listener: &Listener| {
-            matches!(listener.tls, Some(sidetrack_config::model::Tls::SelfSigned { .. }))
-        };
-        Started {
-            listeners: self.sockets.iter().map(|(address, _)| *address).collect(),
-            admin: self
-                .admin
-                .first()
-                .and_then(|socket| socket.local_addr().ok())
-                .unwrap_or(config.admin.address),
-            ca: config.listeners.iter().any(self_signed).then(|| config.state_dir.join("ca.pem")),
-        }
-    }
-}
-
-/// Sockets for an address: those of the process before us, where there is one, else new ones.
-fn obtain(address: SocketAddr, count: usize, taken: &mut Vec<Taken>) -> Result<Vec<TcpListener>, StartError> {
-    let failed = |error| StartError::Io(format!("listening on {address}"), error);
-    let Some(mut before) = handover::take(address).map_err(failed)? else {
-        return listen::bind(address, count).map_err(failed);
-    };
-    let mut sockets = std::mem::take(&mut before.listeners);
-    tracing::info!(%address, sockets = sockets.len(), "taken over from the process before");
-    taken.push(before);
-    if sockets.len() < count {
-        sockets.extend(listen::join(address, count - sockets.len()).map_err(failed)?);
-    }
-    Ok(sockets)
-}
-
-fn clones(address: SocketAddr, sockets: &[TcpListener]) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
-    Ok((address, clones_of(sockets)?))
-}
-
-fn clones_of(sockets: &[TcpListener]) -> io::Result<Vec<TcpListener>> {
-    sockets.iter().map(TcpListener::try_clone).collect()
-}
-
 /// Starts the workers; sockets beyond their number are shared out, so that none is left unread.
 #[allow(clippy::type_complexity)]
 fn spawn(
@@ -345,197 +283,4 @@ fn doors_open(
         });
     }
     successor
-}
-
-/// What the control thread looks after.
-struct Control {
-    path: PathBuf,
-    keeper: Rc<RefCell<Keeper>>,
-    doors: Vec<Arc<Door>>,
-    phase: watch::Sender<Phase>,
-    done: mpsc::UnboundedReceiver<()>,
-    threads: usize,
-    limits: Limits,
-    log: Option<access_log::AccessLog>,
-}
-
-impl Control {
-    /// Serves until told to stop, and drains.
-    async fn run(
-        mut self,
-        signals: Signals,
-        stop: Option<oneshot::Receiver<()>>,
-        successor: mpsc::UnboundedReceiver<()>,
-    ) {
-        let why = self.serve(signals, stop, successor).await;
-        tracing::info!("draining: {why}");
-        self.phase.send_replace(Phase::Draining);
-        let all = async {
-            for _ in 0..self.threads {
-                if self.done.recv().await.is_none() {
-                    break;
-                }
-            }
-        };
-        if tokio::time::timeout(self.limits.drain_timeout, all).await.is_err() {
-            tracing::warn!("drainTimeout is over: what is left is cut");
-            self.phase.send_replace(Phase::Over);
-            let _ = tokio::time::timeout(Duration::from_secs(1), self.done.recv()).await;
-        }
-        self.keeper.borrow_mut().save();
-    }
-
-    /// Keeps the table in step with the world; returns why it is time to drain.
-    async fn serve(
-        &mut self,
-        mut signals: Signals,
-        stop: Option<oneshot::Receiver<()>>,
-        mut successor: mpsc::UnboundedReceiver<()>,
-    ) -> &'static str {
-        let mut watch = Watch::new();
-        let mut checks = Checks::default();
-        let mut stop = std::pin::pin!(async {
-            match stop {
-                Some(stop) => drop(stop.await),
-                None => std::future::pending().await,
-            }
-        });
-        let mut second = tokio::time::interval(Duration::from_secs(1));
-        let mut poll = tokio::time::interval(POLL);
-        let mut names = tokio::time::interval(resolve::EVERY);
-        let mut health = tokio::time::interval(health::STEP);
-        let (found_send, mut found) = mpsc::channel(1);
-        self.rewatch(&mut watch);
-        loop {
-            tokio::select! {
-                changed = watch.changed() => {
-                    self.apply(&changed);
-                    self.rewatch(&mut watch);
-                }
-                _ = poll.tick() => {
-                    self.apply(&Changed { all: true, ..Changed::default() });
-                    self.rewatch(&mut watch);
-                }
-                _ = second.tick() => self.keeper.borrow_mut().tick(Timestamp::now()),
-                _ = names.tick() => {
-                    let wanted = self.keeper.borrow().names();
-                    // One look at a time: a slow name server must not pile them up.
-                    if let (false, Ok(permit)) = (wanted.is_empty(), found_send.clone().try_reserve_owned()) {
-                        tokio::task::spawn_local(async move { permit.send(resolve(wanted).await) });
-                    }
-                }
-                Some(found) = found.recv() => self.keeper.borrow_mut().resolved(found),
-                _ = health.tick() => {
-                    let table = self.keeper.borrow().published().load();
-                    checks.run(&table, Instant::now());
-                }
-                Some(()) = signals.reread.recv() => self.reread(),
-                Some(why) = signals.end.recv() => return why,
-                Some(()) = successor.recv() => return "a successor has taken over",
-                () = &mut stop => return "stopped",
-            }
-        }
-    }
-
-    fn reread(&self) {
-        tracing::info!("SIGHUP: reading everything again");
-        if let Some(log) = &self.log {
-            log.reopen();
-        }
-        self.apply(&Changed { all: true, ..Changed::default() });
-    }
-
-    /// Applies what has changed on disk.
-    fn apply(&self, changed: &Changed) {
-        let folder = self.keeper.borrow().previews_dir().map(Path::to_owned);
-        let in_folder = |path: &&PathBuf| folder.is_some() && path.parent() == folder.as_deref();
-        let (previews, others): (Vec<_>, Vec<_>) = changed.paths.iter().partition(in_folder);
-        // Something else in the folder, such as a swapped link, may stand for any of its files.
-        let keys: Option<Vec<Key>> = previews.iter().map(|path| Folder::key_of(path)).collect();
-        let hidden = |path: &&PathBuf| {
-            path.file_name().is_some_and(|name| {
-                name.as_encoded_bytes().starts_with(b".") && !name.as_encoded_bytes().starts_with(b"..")
-            })
-        };
-        let visible = previews.iter().any(|path| !hidden(path));
-        if changed.all || !others.is_empty() {
-            self.reload_main();
-        }
-        match keys {
-            _ if changed.all => self.keeper.borrow_mut().reread_previews(&[]),
-            Some(keys) if !keys.is_empty() => self.keeper.borrow_mut().reread_previews(&keys),
-            None if visible => self.keeper.borrow_mut().reread_previews(&[]),
-            _ => {}
-        }
-    }
-
-    fn reload_main(&self) {
-        if !self.keeper.borrow_mut().reload() {
-            return;
-        }
-        let keeper = self.keeper.borrow();
-        let config = keeper.config();
-        for door in &self.doors {
-            let Some(listener) = config.listeners.iter().find(|l| l.address == door.listener().address)
-            else {
-                continue;
-            };
-            door.set_listener(listener.clone());
-            let (Some(server), Some(tls)) = (&door.tls, &listener.tls) else { continue };
-            match server.replace(tls, &config.state_dir) {
-                Ok(true) => tracing::info!(address = %listener.address, "certificates reloaded"),
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::error!(address = %listener.address, %error, "certificates not reloaded, the last good ones stay")
-                }
-            }
-        }
-    }
-
-    fn rewatch(&self, watch: &mut Watch) {
-        let keeper = self.keeper.borrow();
-        let certificates = self.doors.iter().filter_map(|door| door.tls.as_ref()).flat_map(|tls| tls.files());
-        let roots =
-            keeper.config().services.iter().filter_map(|service| service.tls.as_ref()?.ca_file.clone());
-        let files = certificates.chain(roots).chain([self.path.clone()]).collect::<Vec<_>>();
-        watch.only(files, keeper.previews_dir().map(Path::to_owned));
-    }
-}
-
-/// SIGTERM and SIGINT end, SIGHUP re-reads.
-struct Signals {
-    end: mpsc::Receiver<&'static str>,
-    reread: mpsc::Receiver<()>,
-}
-
-impl Signals {
-    fn new() -> Self {
-        let (tell_end, end) = mpsc::channel(1);
-        let (tell_reread, reread) = mpsc::channel(1);
-        for (kind, name) in [(SignalKind::terminate(), "SIGTERM"), (SignalKind::interrupt(), "SIGINT")] {
-            let tell = tell_end.clone();
-            listen_for(kind, move || {
-                // One that waits already says the same.
-                let _ = tell.try_send(name);
-            });
-        }
-        listen_for(SignalKind::hangup(), move || {
-            let _ = tell_reread.try_send(());
-        });
-        Self { end, reread }
-    }
-}
-
-/// Calls `act` for every signal of a kind.
-fn listen_for(kind: SignalKind, act: impl Fn() + 'static) {
-    match signal(kind) {
-        Ok(signal) => drop(tokio::task::spawn_local(forward_signal(signal, act))),
-        Err(error) => tracing::warn!(?kind, %error, "signal not listened for"),
-    }
-}
-
-async fn forward_signal(mut signal: Signal, act: impl Fn()) {
-    while signal.recv().await.is_some() {
-        act();
-    }
 }

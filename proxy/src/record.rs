@@ -2,21 +2,18 @@
 //! written when that ends, or is dropped.
 
 pub mod access_log;
+mod body;
 pub mod metrics;
 pub mod receipt;
 
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 use sidetrack_config::Key;
 use sidetrack_config::carriers::Carrier;
-use tokio::sync::oneshot;
 
 use crate::accept::body::ClientBody;
 use crate::accept::connection::Connection;
@@ -24,12 +21,13 @@ use crate::decision::{Decision, Keys, Reason, Side, Target};
 use crate::error::{Code, Failure};
 use crate::forward::body::Source;
 use crate::forward::forwarded::{REQUEST_ID, client};
-use crate::forward::upstream_body::{BodyError, UpstreamBody};
 use crate::identify::{CookieChange, Identity};
 use crate::route::snapshot::Held;
 use crate::route::table::Service;
 use crate::worker::Worker;
 use access_log::{Entry, RawTexts, Texts};
+use body::Content;
+pub use body::ResponseBody;
 use metrics::{CLIENT_CLOSED, Sample};
 
 /// What is known about a request so far. Dropped, it is written.
@@ -336,98 +334,4 @@ impl Drop for Record {
 fn new_id(worker: &Worker) -> HeaderValue {
     let text = format!("{:016x}{:016x}", worker.random(), worker.random());
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("0"))
-}
-
-/// The body of an answer, with the record that ends with it.
-pub struct ResponseBody {
-    content: Content,
-    record: Option<Record>,
-}
-
-enum Content {
-    Own(Option<Bytes>),
-    Upstream(Box<UpstreamBody>),
-    /// None: a tunnel follows, and wants the record.
-    Tunnel(oneshot::Sender<Record>),
-}
-
-impl ResponseBody {
-    /// No body.
-    pub const fn empty() -> Self {
-        Self { content: Content::Own(None), record: None }
-    }
-
-    /// A body of our own.
-    pub fn own(bytes: Bytes) -> Self {
-        Self { content: Content::Own(Some(bytes).filter(|bytes| !bytes.is_empty())), record: None }
-    }
-
-    /// The body that the upstream sends.
-    pub fn upstream(body: UpstreamBody) -> Self {
-        Self { content: Content::Upstream(Box::new(body)), record: None }
-    }
-
-    /// No body, but a tunnel that wants the record.
-    pub const fn tunnel(give: oneshot::Sender<Record>) -> Self {
-        Self { content: Content::Tunnel(give), record: None }
-    }
-
-    fn note(&mut self, frame: &Frame<Bytes>) {
-        let ended = match &self.content {
-            Content::Own(left) => left.is_none(),
-            Content::Upstream(body) => body.is_end_stream(),
-            Content::Tunnel(_) => true,
-        };
-        if let Some(record) = &mut self.record {
-            let count = frame.data_ref().map_or(0, Bytes::len);
-            record.response_bytes += u64::try_from(count).unwrap_or(0);
-            record.complete |= ended || frame.is_trailers();
-        }
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = match &mut self.content {
-            Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Content::Upstream(body) => Pin::new(body.as_mut()).poll_frame(cx),
-            Content::Tunnel(_) => Poll::Ready(None),
-        };
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => self.note(frame),
-            Poll::Ready(None) => {
-                if let Some(record) = &mut self.record {
-                    record.complete = true;
-                }
-                self.record = None;
-            }
-            Poll::Ready(Some(Err(_))) => self.record = None,
-            Poll::Pending => {}
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Own(bytes) => bytes.is_none(),
-            Content::Upstream(body) => body.is_end_stream(),
-            Content::Tunnel(_) => true,
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Own(bytes) => SizeHint::with_exact(
-                bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(0)),
-            ),
-            Content::Upstream(body) => body.size_hint(),
-            Content::Tunnel(_) => SizeHint::with_exact(0),
-        }
-    }
 }

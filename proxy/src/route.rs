@@ -9,7 +9,7 @@ pub mod table;
 use crate::error::{Code, Failure};
 use crate::head::Head;
 use crate::identify::{Identity, RouteHost, path_segment};
-use hosts::{Hit, normalised};
+use hosts::{Hit, is_within, normalised};
 use table::{Service, Table};
 
 /// The service that serves this request.
@@ -46,12 +46,15 @@ pub fn route<'t, H: Head>(head: &H, identity: &Identity, table: &'t Table) -> Re
 fn find<H: Head>(head: &H, identity: &Identity, table: &Table, path: &str) -> Option<Hit> {
     let routes = &table.estate.routes;
     match &identity.host {
-        // A host of its own has no rest: a wildcard route may know it, else it stands for the base domain.
+        // A host of its own has no rest: a wildcard route may know it, else it stands for the domain that it is below,
+        // else for the shortest one that has a route.
         RouteHost::OfPreview => {
             let own = identity.host_text(head);
+            let domains = &table.estate.domains;
+            let above = domains.iter().filter(|domain| is_within(&own, domain));
             routes
                 .find_named(&own, path)
-                .or_else(|| table.estate.domains.last().and_then(|base| routes.find_named(base, path)))
+                .or_else(|| above.chain(domains.iter().rev()).find_map(|base| routes.find_named(base, path)))
                 .or_else(|| routes.find(&own, path))
         }
         _ => routes.find(&identity.host_text(head), path),

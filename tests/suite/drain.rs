@@ -89,16 +89,16 @@ struct Tally {
 ///
 /// A connection that the server ended while it was idle is no failure (RFC 9112 section 9.3.1): nothing of the
 /// request was answered, and a GET may be sent again. Twice in a row is one.
-async fn keep_alive(address: SocketAddr, tally: Arc<Tally>) {
+async fn keep_alive(address: SocketAddr, http2: bool, tally: Arc<Tally>) {
     let mut conn: Option<Conn> = None;
     while !tally.stop.load(Ordering::Relaxed) {
         let reused = conn.as_ref().is_some_and(|conn| !conn.is_closed());
         if !reused {
-            conn = Conn::http1(address).await.ok();
+            conn = open(address, http2).await;
         }
         let mut reply = ask(&mut conn).await;
         if reply.is_none() && reused {
-            conn = Conn::http1(address).await.ok();
+            conn = open(address, http2).await;
             reply = ask(&mut conn).await;
         }
         match reply {
@@ -113,6 +113,13 @@ async fn keep_alive(address: SocketAddr, tally: Arc<Tally>) {
                 conn = None;
             }
         }
+    }
+}
+
+async fn open(address: SocketAddr, http2: bool) -> Option<Conn> {
+    match http2 {
+        true => Conn::http2(address).await.ok(),
+        false => Conn::http1(address).await.ok(),
     }
 }
 
@@ -146,7 +153,8 @@ async fn a_restart_in_place_loses_nothing() {
     let tally = Arc::new(Tally::default());
     let mut clients = Vec::new();
     for _ in 0..8 {
-        clients.push(tokio::spawn(keep_alive(address, tally.clone())));
+        clients.push(tokio::spawn(keep_alive(address, false, tally.clone())));
+        clients.push(tokio::spawn(keep_alive(address, true, tally.clone())));
         clients.push(tokio::spawn(one_shot(address, tally.clone())));
     }
     let answered = async |more: usize| {

@@ -150,3 +150,16 @@ async fn what_a_client_writes_cannot_forge_a_line() {
     raw.answer().await;
     lines(&world, 1).await;
 }
+
+#[tokio::test]
+async fn lines_for_people() {
+    let mut estate = Estate::standard().await;
+    estate.config["accessLog"] = json!({"format": "text", "path": "stdout"});
+    let world = estate.start().await;
+    world.send(get(D, "/api/checkout").key("42").header("user-agent", "a \"b\"")).await;
+    eventually("a line is on standard output", async || world.stdout().len() == 1).await;
+    let line = &world.stdout()[0];
+    for part in ["method=GET", "status=200", "keys=42", "reason=fork", "service=checkout", r#""a \"b\"""#] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+}

@@ -12,6 +12,7 @@ mod commands;
 mod drain;
 mod errors;
 mod forwarding;
+mod forwarding_edges;
 mod forwarding_streams;
 mod log;
 mod pick;

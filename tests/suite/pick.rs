@@ -78,6 +78,19 @@ async fn refused_with_nothing_written_goes_elsewhere() {
 }
 
 #[tokio::test]
+async fn an_endpoint_with_a_name() {
+    let mut estate = Estate::standard().await;
+    let named = |world: &Estate, name: &str| format!("localhost:{}", world.of(name).address.port());
+    let shop = named(&estate, "shop");
+    let fork = named(&estate, "checkout-42");
+    estate.service("shop", json!({"baseline": [shop]}));
+    estate.preview("42")["forks"]["checkout"] = json!([fork]);
+    let world = estate.start().await;
+    world.send(get(D, "/")).await.came_from("shop");
+    world.send(get(D, "/api/checkout").key("42")).await.came_from("checkout-42");
+}
+
+#[tokio::test]
 async fn nobody_is_there() {
     let (one, other) = (Refused::new(), Refused::new());
     let world = set_of(&[one.address.to_string(), other.address.to_string()]).await.start().await;

@@ -216,6 +216,24 @@ async fn a_bad_preview_at_start_is_left_out() {
 }
 
 #[tokio::test]
+async fn the_older_claim_stays() {
+    let (world, mut preview) = with_folder().await;
+    let folder = world.estate.folder().join("previews.d");
+    preview["aliases"] = json!(["demo"]);
+    fs::write(folder.join("42.yaml"), preview.to_string()).unwrap();
+    eventually("the first is there", async || answers(&world, "42").await == "checkout-42").await;
+    fs::write(folder.join("58.yaml"), preview.to_string()).unwrap();
+    eventually("the second claim is refused", async || {
+        world.stderr().iter().any(|line| line.contains("58.yaml") && line.contains("demo"))
+    })
+    .await;
+    assert_eq!(answers(&world, "58").await, "unknown_preview");
+    let reply = world.send(get("demo.checkout.preview.localhost", "/")).await;
+    assert_eq!(reply.receipt(), "checkout@42;reason=fork");
+    assert!(world.admin("/readyz").await.text().contains("58"), "{}", world.admin("/readyz").await.text());
+}
+
+#[tokio::test]
 async fn previews_by_request() {
     let (mut world, preview) = with_folder().await;
     let host = world.admin.to_string();

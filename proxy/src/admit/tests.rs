@@ -11,7 +11,7 @@ fn guarded() -> Table {
     std::fs::write(folder.path().join("token"), "s3cret\n").unwrap();
     std::fs::write(folder.path().join("own"), "another").unwrap();
     let estate = ESTATE
-        .replace("parents: ['42']}", "parents: ['42'], access: {header: {name: X-Own, secretFile: own}}}");
+        .replace("parents: ['42'],", "parents: ['42'], access: {header: {name: X-Own, secretFile: own}},");
     assert_ne!(estate, ESTATE);
     let access =
         "access: {allow: [10.0.0.0/8, 'fd00::/8'], header: {name: x-preview-token, secretFile: token}}";

@@ -6,6 +6,7 @@ use super::host_of;
 use super::scan::Scan;
 use crate::decision::Keys;
 use crate::head::Head;
+use crate::route::hosts::is_within;
 use crate::route::table::Table;
 
 pub(super) fn read<H: Head>(head: &H, scan: &Scan<'_>, table: &Table) -> Option<Keys> {
@@ -21,7 +22,5 @@ pub(super) fn read<H: Head>(head: &H, scan: &Scan<'_>, table: &Table) -> Option<
 /// Whether the request goes to a domain of ours.
 fn is_ours<H: Head>(head: &H, table: &Table) -> bool {
     let host = host_of(head.authority()).to_ascii_lowercase();
-    table.estate.domains.iter().any(|domain| {
-        host.strip_suffix(&**domain).is_some_and(|before| before.is_empty() || before.ends_with('.'))
-    })
+    table.estate.domains.iter().any(|domain| is_within(&host, domain))
 }

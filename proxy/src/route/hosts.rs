@@ -111,6 +111,11 @@ pub fn bare(host: &str) -> &str {
     host.trim_matches(['[', ']'])
 }
 
+/// Whether `host` is `domain` or below it; both in lower case.
+pub fn is_within(host: &str, domain: &str) -> bool {
+    host.strip_suffix(domain).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
 /// The path as a server may read it that resolves dot segments and decodes dots and slashes (RFC 3986 section
 /// 6.2.2); `None` where it reads as it stands.
 pub fn normalised(path: &str) -> Option<String> {

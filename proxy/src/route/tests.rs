@@ -109,8 +109,10 @@ fn the_segment_that_held_the_key_is_no_part_of_the_path() {
 }
 
 #[test]
-fn an_exact_host_of_a_preview_stands_for_the_base_domain() {
+fn an_exact_host_of_a_preview_stands_for_a_domain() {
     for (url, expected) in [
+        ("uat.eu.preview.localhost/api/checkout", "shop@57 fork"),
+        ("big.example.net.preview.localhost/api/checkout", "checkout@42 parent_fork"),
         ("uat.example.com", "shop@baseline no_fork"),
         ("uat.example.com/api/checkout", "checkout@42 fork"),
         ("[::1]:80/api/checkout", "checkout@42 fork"),

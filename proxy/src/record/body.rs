@@ -1,0 +1,106 @@
+//! The body of an answer, with the record that ends with it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::oneshot;
+
+use super::Record;
+use crate::forward::upstream_body::{BodyError, UpstreamBody};
+
+/// The body of an answer, with the record that ends with it.
+pub struct ResponseBody {
+    pub(super) content: Content,
+    pub(super) record: Option<Record>,
+}
+
+/// Where a body comes from.
+pub(super) enum Content {
+    Own(Option<Bytes>),
+    Upstream(Box<UpstreamBody>),
+    /// None: a tunnel follows, and wants the record.
+    Tunnel(oneshot::Sender<Record>),
+}
+
+impl ResponseBody {
+    /// No body.
+    pub const fn empty() -> Self {
+        Self { content: Content::Own(None), record: None }
+    }
+
+    /// A body of our own.
+    pub fn own(bytes: Bytes) -> Self {
+        Self { content: Content::Own(Some(bytes).filter(|bytes| !bytes.is_empty())), record: None }
+    }
+
+    /// The body that the upstream sends.
+    pub fn upstream(body: UpstreamBody) -> Self {
+        Self { content: Content::Upstream(Box::new(body)), record: None }
+    }
+
+    /// No body, but a tunnel that wants the record.
+    pub const fn tunnel(give: oneshot::Sender<Record>) -> Self {
+        Self { content: Content::Tunnel(give), record: None }
+    }
+
+    fn note(&mut self, frame: &Frame<Bytes>) {
+        let ended = match &self.content {
+            Content::Own(left) => left.is_none(),
+            Content::Upstream(body) => body.is_end_stream(),
+            Content::Tunnel(_) => true,
+        };
+        if let Some(record) = &mut self.record {
+            let count = frame.data_ref().map_or(0, Bytes::len);
+            record.response_bytes += u64::try_from(count).unwrap_or(0);
+            record.complete |= ended || frame.is_trailers();
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = match &mut self.content {
+            Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Upstream(body) => Pin::new(body.as_mut()).poll_frame(cx),
+            Content::Tunnel(_) => Poll::Ready(None),
+        };
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => self.note(frame),
+            Poll::Ready(None) => {
+                if let Some(record) = &mut self.record {
+                    record.complete = true;
+                }
+                self.record = None;
+            }
+            Poll::Ready(Some(Err(_))) => self.record = None,
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Own(bytes) => bytes.is_none(),
+            Content::Upstream(body) => body.is_end_stream(),
+            Content::Tunnel(_) => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Own(bytes) => SizeHint::with_exact(
+                bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(0)),
+            ),
+            Content::Upstream(body) => body.size_hint(),
+            Content::Tunnel(_) => SizeHint::with_exact(0),
+        }
+    }
+}
