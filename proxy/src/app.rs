@@ -105,6 +105,8 @@ pub fn run(path: &Path, link: Link) -> Result<(), StartError> {
         let what = what.to_owned();
         move |error| StartError::Io(what, error)
     };
+    // Absolute, as the system names what has changed.
+    let path = &std::path::absolute(path).map_err(io("working directory"))?;
     let checked = sidetrack_config::load(path)?;
     for warning in &checked.warnings {
         tracing::warn!("{warning}");

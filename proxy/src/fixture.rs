@@ -42,7 +42,7 @@ routes:
   - {host: '*.example.net', service: shop}
 previews:
   '42': {forks: {checkout: [127.0.0.1:9110]}, aliases: [demo], hosts: [uat.example.com, '[::1]', 127.0.0.9]}
-  '57': {forks: {shop: [127.0.0.1:9220]}, parents: ['42'], hosts: [big.example.net.preview.localhost, uat.eu.preview.localhost]}
+  '57': {forks: {shop: [127.0.0.1:9220]}, parents: ['42'], hosts: [uat.preview.localhost, uat.eu.preview.localhost]}
   shop-7: {forks: {shop: [127.0.0.1:9230], ghost: [127.0.0.1:9231]}}
   idle: {}
   asleep: {forks: {checkout: []}}

@@ -27,6 +27,7 @@ use crate::route::table::Table;
 use scan::Scan;
 
 pub(crate) use baggage::{Member, members};
+pub(crate) use host::read_host;
 pub(crate) use list::cookie_value;
 pub use list::percent_decoded;
 pub(crate) use path::segment as path_segment;

@@ -105,7 +105,8 @@ const steps = {
   // A preview that isn't there: a page that a person can read.
   async error(page) {
     const answer = await page.goto(at('pr-404.'));
-    return { status: answer.status(), type: await answer.headerValue('content-type'), text: await page.innerText('body') };
+    const type = await answer.headerValue('content-type');
+    return { status: answer.status(), type, text: await page.innerText('body') };
   },
 };
 

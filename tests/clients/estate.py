@@ -1,7 +1,7 @@
 """The estate that the client tests run against: upstream processes, the real `sidetrack` binary, and small helpers.
 
-Everything listens on free loopback ports, everything that is written lands in a temporary folder, and every wait has a
-deadline. Nothing here knows how Sidetrack works inside: it reads the program's log lines, its metrics and its access log.
+Everything listens on free loopback ports, everything that is written lands in a temporary folder, and every wait has
+a deadline. Nothing here knows how Sidetrack works inside: it reads the program's log lines, its metrics and its access log.
 """
 
 import json
@@ -84,7 +84,8 @@ class Process:
                     return found[:count]
                 left = deadline - time.monotonic()
                 if left <= 0 or self.open == 0:
-                    raise AssertionError(f"no {count} x {pattern!r} in the output of {self.child.args}:\n{self.output()}")
+                    wanted = f"no {count} x {pattern!r} in the output of {self.child.args}"
+                    raise AssertionError(f"{wanted}:\n{self.output()}")
                 self.news.wait(left)
 
     def output(self) -> str:
@@ -168,7 +169,7 @@ class Gateway(Process):
 
 
 class Estate:
-    """Two services, `shop` and `api`, with a fork of both for key 42, of `api` for 57, and a dead fork of `shop` for 43."""
+    """Services `shop` and `api`: 42 forks both, 57 (a child of 42) forks `api`, the fork of `shop` in 43 is dead."""
 
     NAMES = ("shop-baseline", "shop-42", "api-baseline", "api-42", "api-57")
 
@@ -218,7 +219,7 @@ class Estate:
 
 
 def unused_port() -> int:
-    """A loopback port that nothing listens on: below the range that the kernel hands out, so that nobody gets it later."""
+    """A loopback port that nobody listens on, and that the kernel hands out to nobody."""
     return 9
 
 

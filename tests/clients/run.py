@@ -1,7 +1,7 @@
 """Runs the client tests: `python run.py [START OF A NAME ...]`.
 
-Prints `PASS name` or `FAIL name` with the reason for each test and ends with `clients: N passed, N failed`. There is no skipping:
-what can't run has failed. Called by tests/run, which installs the clients first.
+Prints `PASS name` or `FAIL name` with the reason for each test and ends with `clients: N passed, N failed`. There is
+no skipping: what can't run has failed. Called by tests/run, which installs the clients first.
 """
 
 import sys

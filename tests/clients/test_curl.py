@@ -118,7 +118,8 @@ class Carriers(CurlCase):
 
     def test_preflight_and_call_follow_the_origin(self):
         origin = f"Origin: http://pr-42.preview.localhost:{self.estate.plain}"
-        asked = ("-X", "OPTIONS", "-H", "Access-Control-Request-Method: GET", "-H", "Access-Control-Request-Headers: x-custom")
+        wants = ("Access-Control-Request-Method: GET", "Access-Control-Request-Headers: x-custom")
+        asked = ("-X", "OPTIONS", "-H", wants[0], "-H", wants[1])
         before = self.estate.up["api-42"].seen().get("OPTIONS /cors", 0)
         answer = self.curl("-H", origin, *asked, self.url("api.preview.localhost", "/cors"))
         self.assertEqual((answer.status, answer.headers["x-upstream"]), (204, "api-42"))
@@ -204,8 +205,8 @@ class Protocols(CurlCase):
 
     def test_connection_is_kept(self):
         for _, base, options in self.every():
-            outputs = ("-w", "%{num_connects} ", "-o", "/dev/null", "-sS", *options)
-            done = run(["curl", *outputs, f"{base}/who", "-o", "/dev/null", f"{base}/who", "-o", "/dev/null", f"{base}/status/404"])
+            pages = [part for page in ("who", "who", "status/404") for part in ("-o", "/dev/null", f"{base}/{page}")]
+            done = run(["curl", "-sS", "-w", "%{num_connects} ", *options, *pages])
             self.assertEqual(done.stdout.split(), ["1", "0", "0"], (options, done.stderr))
 
     def test_uploads_with_expectation(self):
@@ -224,7 +225,8 @@ class Protocols(CurlCase):
         file = self.folder / "payload"
         file.write_bytes(b"chunk" * 100_000)
         for _, base, options in self.every():
-            answer = self.curl(*options, "-H", "Transfer-Encoding: chunked", "-H", "Expect:", "-T", str(file), f"{base}/upload")
+            chunked = ("-H", "Transfer-Encoding: chunked", "-H", "Expect:", "-T", str(file))
+            answer = self.curl(*options, *chunked, f"{base}/upload")
             self.assertEqual(answer.json()["sha256"], hashlib.sha256(file.read_bytes()).hexdigest(), options)
 
     def test_early_hints_pass(self):
@@ -252,7 +254,8 @@ class Protocols(CurlCase):
         for _, base, options in self.every():
             self.assertEqual(self.curl(*options, "-I", f"{base}/who").status, 200)
             own = self.curl(*options, f"{base}/status/503")
-            self.assertEqual((own.status, own.headers["x-upstream"]), (503, "shop-42"), "a fork's own 503 reaches its tester")
+            # A fork's own 503 must reach its tester.
+            self.assertEqual((own.status, own.headers["x-upstream"]), (503, "shop-42"))
 
 
 class Errors(CurlCase):

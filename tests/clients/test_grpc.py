@@ -25,7 +25,8 @@ def stubs() -> tuple:
     folder = tempfile.TemporaryDirectory(prefix="sidetrack-stubs-")
     stubs.folder = folder  # kept as long as the module is
     out = folder.name
-    code = protoc.main(["protoc", f"-I{HERE}", f"--python_out={out}", f"--grpc_python_out={out}", str(HERE / "estate.proto")])
+    outputs = [f"--python_out={out}", f"--grpc_python_out={out}"]
+    code = protoc.main(["protoc", f"-I{HERE}", *outputs, str(HERE / "estate.proto")])
     if code != 0:
         raise RuntimeError(f"protoc ended with {code}")
     sys.path.insert(0, out)
@@ -46,7 +47,8 @@ class Greeter(services.GreeterServicer):
 
     def sign(self, context):
         saw = dict(context.invocation_metadata())
-        context.set_trailing_metadata((("x-by", self.name), ("x-saw", saw.get("x-pr-id", "none")), ("x-raw-bin", b"\x00\xff")))
+        by, key = ("x-by", self.name), ("x-saw", saw.get("x-pr-id", "none"))
+        context.set_trailing_metadata((by, key, ("x-raw-bin", b"\x00\xff")))
 
     def Unary(self, request, context):
         self.sign(context)

@@ -133,38 +133,37 @@ async fn chunks_without_their_end() {
 
 #[tokio::test]
 async fn a_body_that_nobody_wanted_is_no_request() {
-    // Answers each head at once, and takes what follows for the next head, as a careless server does.
+    // Answers a POST by its head alone and goes, with the body still to come.
     let (said, mut heads) = tokio::sync::mpsc::unbounded_channel();
     let upstream = RawUpstream::start(move |mut raw, _| {
         let said = said.clone();
         async move {
             while let Some(head) = raw.head().await {
+                let last = head.starts_with("POST");
                 said.send(head).unwrap();
-                raw.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+                let close = if last { "Connection: close\r\n" } else { "" };
+                raw.write(format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{close}\r\nok")).await;
+                if last {
+                    return;
+                }
             }
         }
     })
     .await;
     let world = odd(&upstream).await;
     let smuggled = format!("GET /smuggled HTTP/1.1\r\nHost: {ODD}\r\n\r\n");
+    let length = smuggled.len();
     let mut raw = world.raw().await;
-    raw.write(format!("POST /first HTTP/1.1\r\nHost: {ODD}\r\nContent-Length: {}\r\n\r\n", smuggled.len()))
-        .await;
+    raw.write(format!("POST /first HTTP/1.1\r\nHost: {ODD}\r\nContent-Length: {length}\r\n\r\n")).await;
     assert_eq!(raw.answer().await.0, 200, "the answer does not wait for the body");
     raw.write(&smuggled).await;
-    raw.write(format!("GET /second HTTP/1.1\r\nHost: {ODD}\r\n\r\n")).await;
+    raw.write(format!("GET /second HTTP/1.1\r\nHost: {ODD}\r\nConnection: close\r\n\r\n")).await;
     let rest = raw.rest().await;
     assert!(rest.matches("HTTP/1.1 ").count() <= 1, "the body is not answered: {rest}");
     assert_eq!(world.send(get(ODD, "/third")).await.text(), "ok");
-    let mut lines = Vec::new();
     while let Ok(head) = heads.try_recv() {
-        lines.push(head.lines().next().unwrap().to_owned());
+        assert!(!head.contains("smuggled"), "{head}");
     }
-    assert!(
-        lines.iter().all(|line| ["POST /first HTTP/1.1", "GET /second HTTP/1.1", "GET /third HTTP/1.1"]
-            .contains(&line.as_str())),
-        "{lines:?}"
-    );
 }
 
 #[tokio::test]

@@ -97,11 +97,12 @@ async fn early_hints() {
         "{early}"
     );
     assert_eq!(raw.answer().await.0, 200);
-    let (notes, reply) = world.http1().await.send_noting(get("hints.preview.localhost", "/")).await;
-    assert_eq!(reply.text(), "ok");
-    assert_eq!(notes.iter().map(|(status, _)| *status).collect::<Vec<_>>(), [103]);
-    let (_, reply) = world.http2().await.send_noting(get("hints.preview.localhost", "/")).await;
-    assert_eq!(reply.text(), "ok");
+    for mut conn in [world.http1().await, world.http2().await] {
+        let (notes, reply) = conn.send_noting(get("hints.preview.localhost", "/")).await;
+        assert_eq!(reply.text(), "ok");
+        let [(status, fields)] = notes.as_slice() else { panic!("{:?}: {notes:?}", conn.version()) };
+        assert_eq!((*status, fields["link"].to_str().unwrap()), (103, "</a.css>; rel=preload"));
+    }
 }
 
 /// Asserts that nothing more comes.

@@ -43,8 +43,8 @@ fn lower(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Reads a host in lower case without its port; also used for the host of `Origin`.
-pub(super) fn read_host(host: &str, table: &Table) -> Result<(Option<Keys>, RouteHost), String> {
+/// Reads a host in lower case without its port: of a request, of `Origin`, or one that a preview claims.
+pub(crate) fn read_host(host: &str, table: &Table) -> Result<(Option<Keys>, RouteHost), String> {
     let Some(prefix) = table.estate.carriers.host_prefix.as_deref() else {
         return Ok((None, RouteHost::Whole));
     };

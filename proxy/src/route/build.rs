@@ -14,6 +14,7 @@ use super::hosts::{Routes, bare};
 use super::sharded::Sharded;
 use super::table::{Endpoint, Endpoints, Estate, Hold, Preview, Service, Table, Upstream};
 use crate::forward::upstream_tls::{ClientTls, server_name};
+use crate::identify::read_host;
 use crate::record::metrics::{PreviewStats, ServiceStats};
 
 /// Makes tables, and remembers what must stay the same between them.
@@ -281,7 +282,10 @@ impl Table {
             }
         }
         for host in &preview.hosts {
-            if let Some(other) = self.host(bare(host)).filter(|other| *other != key) {
+            // Below a domain, a label that is an alias names a preview too, and the older claim stays.
+            let by_label = read_host(host, self).ok().and_then(|(keys, _)| keys).unwrap_or_default();
+            let mut others = self.host(bare(host)).into_iter().chain(by_label);
+            if let Some(other) = others.find(|other| *other != key) {
                 return Err(Conflict::Host(host.clone(), other));
             }
         }

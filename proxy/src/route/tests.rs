@@ -1,10 +1,13 @@
 //! Which service: host and path with the key taken out, and paths that two servers read differently.
 
+use std::path::Path;
+
 use proptest::prelude::*;
 
-use crate::fixture::{decided, estate, estate_with, table};
+use crate::fixture::{ESTATE, decided, estate, estate_with, key, table};
 use crate::head::PlainHead;
 use crate::identify::identify;
+use crate::route::build::Builder;
 use crate::route::hosts::normalised;
 use crate::route::route;
 use crate::route::table::Table;
@@ -112,7 +115,7 @@ fn the_segment_that_held_the_key_is_no_part_of_the_path() {
 fn an_exact_host_of_a_preview_stands_for_a_domain() {
     for (url, expected) in [
         ("uat.eu.preview.localhost/api/checkout", "shop@57 fork"),
-        ("big.example.net.preview.localhost/api/checkout", "checkout@42 parent_fork"),
+        ("uat.preview.localhost/api/checkout", "checkout@42 parent_fork"),
         ("uat.example.com", "shop@baseline no_fork"),
         ("uat.example.com/api/checkout", "checkout@42 fork"),
         ("[::1]:80/api/checkout", "checkout@42 fork"),
@@ -120,6 +123,57 @@ fn an_exact_host_of_a_preview_stands_for_a_domain() {
     ] {
         assert_eq!(decided(&PlainHead::get(url), estate()), expected, "{url}");
     }
+}
+
+#[test]
+fn names_of_another_preview_are_refused_and_the_table_stays_as_it_was() {
+    for (preview, told) in [
+        ("aliases: [demo]", "alias demo already names preview 42"),
+        ("aliases: [idle]", "alias idle already names preview idle"),
+        ("hosts: [uat.example.com]", "host uat.example.com already names preview 42"),
+        ("hosts: ['[::1]']", "host [::1] already names preview 42"),
+        // By its alias it names the other one already.
+        ("hosts: [demo.preview.localhost]", "host demo.preview.localhost already names preview 42"),
+        (
+            "hosts: [x--demo.eu.preview.localhost]",
+            "host x--demo.eu.preview.localhost already names preview 42",
+        ),
+    ] {
+        let config = sidetrack_config::parse(Path::new("test.yaml"), ESTATE).unwrap().config;
+        let parsed =
+            sidetrack_config::parse_preview(Path::new("9.yaml"), &key("9"), preview, &config).unwrap();
+        let mut builder = Builder::new(1);
+        builder.estate(&config).unwrap();
+        let mut table = table(ESTATE);
+        let conflict = table.insert(builder.preview(key("9"), &parsed, &config, None, None)).unwrap_err();
+        assert_eq!(conflict.to_string(), told);
+        assert_eq!((table.preview_count(), table.preview(&key("9")).is_none()), (5, true), "{preview}");
+        assert_eq!(
+            decided(&PlainHead::get("demo.api.preview.localhost"), &table),
+            "checkout@42 fork",
+            "{preview}"
+        );
+        assert_eq!(decided(&PlainHead::get("[::1]/api/checkout"), &table), "checkout@42 fork", "{preview}");
+    }
+}
+
+#[test]
+fn a_preview_that_leaves_takes_its_names_with_it() {
+    let mut table = table(ESTATE);
+    let before = table.clone();
+    let left = table.remove(&key("42")).unwrap();
+    for url in ["demo.preview.localhost", "uat.example.com", "[::1]", "127.0.0.9"] {
+        assert_eq!(decided(&PlainHead::get(url), &table), "no_route", "{url}");
+    }
+    assert_eq!(decided(&PlainHead::get("api--pr-42.preview.localhost"), &table), "unknown_preview");
+    assert_eq!(decided(&PlainHead::get("pr-57.api.preview.localhost"), &table), "checkout@baseline no_fork");
+    assert_eq!(
+        decided(&PlainHead::get("demo.api.preview.localhost"), &before),
+        "checkout@42 fork",
+        "an older snapshot"
+    );
+    table.insert(left).unwrap();
+    assert_eq!(decided(&PlainHead::get("demo.api.preview.localhost"), &table), "checkout@42 fork");
 }
 
 #[test]

@@ -475,10 +475,11 @@ impl Keeper {
 
 /// Says which changes wait for the next start.
 fn warn_of_restart(old: &Config, new: &Config) {
-    let addresses =
-        |config: &Config| -> Vec<SocketAddr> { config.listeners.iter().map(|door| door.address).collect() };
+    let doors = |config: &Config| -> Vec<(SocketAddr, bool)> {
+        config.listeners.iter().map(|door| (door.address, door.tls.is_some())).collect()
+    };
     for (changed, what) in [
-        (addresses(old) != addresses(new), "listeners (addresses)"),
+        (doors(old) != doors(new), "listeners (an address, or whether it has TLS)"),
         (old.admin != new.admin, "admin"),
         (old.state_dir != new.state_dir, "stateDir"),
         (old.workers != new.workers, "workers"),
