@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version};
 use hyper::body::Incoming;
 use sidetrack_config::Key;
 use sidetrack_config::model::OnForkDown;
@@ -337,6 +337,8 @@ fn answer(
         };
         return Ok(tunnel::open(worker, client, response, lease, service.timeouts.idle, record));
     }
+    // An intermediary speaks its own version (RFC 9110 section 2.5), not an HTTP/1.0 upstream's.
+    *response.version_mut() = Version::HTTP_11;
     rewrite::strip_hop_by_hop(response.headers_mut());
     if !outgoing.path_prefix.is_empty() {
         let authority = outgoing.authority.to_str().unwrap_or_default();

@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import re
 import subprocess
 import tempfile
 
@@ -23,8 +22,7 @@ class Load(EstateCase):
         keyed = ("-H", "x-pr-id: 42", "-H", ":authority: preview.localhost")
         done = run(["h2load", f"-n{REQUESTS}", "-c8", *options, *keyed, f"{scheme}://127.0.0.1:{port}/who"])
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        requests = dict((what, int(number)) for number, what in re.findall(r"(\d+) (\w+)", self.line(done, "requests:")))
-        self.assertEqual((requests["succeeded"], requests["failed"], requests["errored"]), (REQUESTS, 0, 0), done.stdout)
+        self.assertIn(f"{REQUESTS} succeeded, 0 failed, 0 errored, 0 timeout", self.line(done, "requests:"))
         self.assertIn(f"{REQUESTS} 2xx", self.line(done, "status codes:"))
         self.assertEqual(fork.seen()["GET /who"], before + REQUESTS)
         self.assertEqual(baseline.seen().get("GET /who", 0), other)

@@ -7,7 +7,8 @@ use hyper::HeaderMap;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use sidetrack_tests::{
-    Estate, Opened, RawUpstream, WEBSOCKET_KEY, Wire, World, accept_of, feed, get, post, request, within,
+    Estate, Opened, RawUpstream, WEBSOCKET_KEY, Wire, World, accept_of, early_answers, feed, get, post,
+    request, within,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -97,10 +98,12 @@ async fn early_hints() {
         "{early}"
     );
     assert_eq!(raw.answer().await.0, 200);
-    for mut conn in [world.http1().await, world.http2().await] {
-        let (notes, reply) = conn.send_noting(get("hints.preview.localhost", "/")).await;
-        assert_eq!(reply.text(), "ok");
-        let [(status, fields)] = notes.as_slice() else { panic!("{:?}: {notes:?}", conn.version()) };
+    let (over_http1, reply) = world.http1().await.send_noting(get("hints.preview.localhost", "/")).await;
+    assert_eq!(reply.text(), "ok");
+    let (over_http2, status) = early_answers(world.address(), "hints.preview.localhost", "/").await;
+    assert_eq!(status, 200);
+    for notes in [over_http1, over_http2] {
+        let [(status, fields)] = notes.as_slice() else { panic!("not one early answer but {notes:?}") };
         assert_eq!((*status, fields["link"].to_str().unwrap()), (103, "</a.css>; rel=preload"));
     }
 }

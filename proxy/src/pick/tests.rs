@@ -1,13 +1,16 @@
-//! DESIGN 2.2: which target, and which endpoint of it.
+//! DESIGN 2.2: which target.
+
+mod endpoint;
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use proptest::prelude::*;
-use sidetrack_config::model::UnknownPreview;
 
-use super::*;
-use crate::fixture::{D, decided, estate, estate_with, table};
+use crate::decision::{Reason, Target};
+use crate::fixture::{D, ESTATE, decide, decided, estate, estate_with, key_list, table};
 use crate::head::PlainHead;
+use crate::route::table::Table;
 
 /// A request for `service` that names `keys`.
 fn ask(service: &str, keys: &str) -> PlainHead {
@@ -56,7 +59,6 @@ fn named_keys_in_order_then_parents_then_baseline() {
 
 #[test]
 fn an_unknown_key_fails_or_takes_the_baseline_as_the_policy_says() {
-    let lenient = estate_with("unknownPreview: baseline");
     for (service, keys, reject, baseline, strict) in [
         ("shop", "nobody", "unknown_preview", "shop@baseline unknown_preview", "unknown_preview"),
         ("shop", "41", "preview_expired", "shop@baseline unknown_preview", "preview_expired"),
@@ -70,17 +72,17 @@ fn an_unknown_key_fails_or_takes_the_baseline_as_the_policy_says() {
     ] {
         let head = ask(service, keys);
         assert_eq!(decided(&head, estate()), reject, "{service} {keys}: reject");
-        assert_eq!(decided(&head, &lenient), baseline, "{service} {keys}: baseline");
+        assert_eq!(decided(&head, lenient()), baseline, "{service} {keys}: baseline");
         for strict_head in [head.clone().with("x-pr-strict", "1"), member(&head, keys)] {
-            assert_eq!(decided(&strict_head, &lenient), strict, "{service} {keys}: strict");
+            assert_eq!(decided(&strict_head, lenient()), strict, "{service} {keys}: strict");
         }
     }
-    let failure = crate::fixture::decide(&ask("shop", "42,nobody"), estate()).map(|_| ()).unwrap_err();
+    let failure = decide(&ask("shop", "42,nobody"), estate()).map(|_| ()).unwrap_err();
     assert_eq!(
         (failure.preview.map(|key| key.to_string()), failure.status()),
         (Some("nobody".to_owned()), 404)
     );
-    let failure = crate::fixture::decide(&ask("shop", "41"), estate()).map(|_| ()).unwrap_err();
+    let failure = decide(&ask("shop", "41"), estate()).map(|_| ()).unwrap_err();
     assert_eq!((failure.preview.map(|key| key.to_string()), failure.status()), (Some("41".to_owned()), 410));
 }
 
@@ -163,15 +165,18 @@ fn parents_are_asked_breadth_first_each_once_and_eight_at_most() {
         ("c", true, &[]),
     ];
     assert_eq!(says(orphan, "a"), "shop@c parent_fork");
-    // A parent by its alias.
-    let alias = estate_with("").previews().count();
-    assert_eq!(alias, 5, "the estate of the other tests is as it was");
 }
 
 #[test]
 fn a_parent_may_be_named_by_its_alias() {
-    let text = format!("{}  kid: {{parents: [demo]}}\n", crate::fixture::ESTATE);
+    let text = format!("{}  kid: {{parents: [demo]}}\n", ESTATE);
     assert_eq!(decided(&ask("checkout", "kid"), &table(&text)), "checkout@42 parent_fork");
+}
+
+/// The estate of the other tests, where an unknown key takes the baseline.
+fn lenient() -> &'static Table {
+    static TABLE: OnceLock<Table> = OnceLock::new();
+    TABLE.get_or_init(|| estate_with("unknownPreview: baseline"))
 }
 
 /// The rules of 2.2 once more, written down as they are told there.
@@ -254,12 +259,10 @@ proptest! {
     }
 
     #[test]
-    fn a_key_never_reaches_a_fork_of_one_that_is_neither_named_nor_a_parent(keys in crate::fixture::key_list(), service: bool) {
+    fn a_key_never_reaches_a_fork_of_one_that_is_neither_named_nor_a_parent(keys in key_list(), service: bool) {
         let head = ask(if service { "shop" } else { "checkout" }, &keys.join(","));
-        let lenient = Table { generation: 2, ..estate_with("unknownPreview: baseline") };
-        prop_assert_eq!(lenient.estate.unknown_preview, UnknownPreview::Baseline);
-        for table in [estate(), &lenient] {
-            if let Ok((Target::Fork(preview, _), reason)) = crate::fixture::decide(&head, table) {
+        for table in [estate(), lenient()] {
+            if let Ok((Target::Fork(preview, _), reason)) = decide(&head, table) {
                 let named = keys.iter().any(|key| key == preview.key.as_str());
                 // 42 is the parent of 57, and no other preview has one.
                 let parent = keys.iter().any(|key| key == "57") && preview.key.as_str() == "42";
@@ -268,107 +271,6 @@ proptest! {
                     Reason::ParentFork => parent && !named,
                     _ => false,
                 }, "{keys:?} reached {}", preview.key);
-            }
-        }
-    }
-}
-
-/// Loads and ejections by the last byte of the address.
-#[derive(Default)]
-struct Seen {
-    outstanding: BTreeMap<u16, u32>,
-    ejected: Vec<u16>,
-}
-
-impl View for Seen {
-    fn outstanding(&self, endpoint: &Endpoint) -> u32 {
-        self.outstanding.get(&endpoint.address.port()).copied().unwrap_or_default()
-    }
-
-    fn is_ejected(&self, endpoint: &Endpoint) -> bool {
-        self.ejected.contains(&endpoint.address.port())
-    }
-}
-
-/// Endpoints on the ports 1 to `count`; the unhealthy ones are named.
-fn set(count: u16, unhealthy: &[u16]) -> crate::route::table::Endpoints {
-    let ports: Vec<String> = (1..=count).map(|port| format!("'127.0.0.1:{port}'")).collect();
-    let table = table(&format!(
-        "listeners: [{{address: 127.0.0.1:0}}]\nservices: {{s: {{baseline: [{}]}}}}",
-        ports.join(", ")
-    ));
-    let set = table.estate.services[0].baseline.clone().unwrap();
-    for endpoint in set.iter().filter(|endpoint| unhealthy.contains(&endpoint.address.port())) {
-        endpoint.healthy.store(false, std::sync::atomic::Ordering::Relaxed);
-    }
-    set
-}
-
-/// Seeds spread over all numbers.
-fn seeds() -> impl Iterator<Item = u64> {
-    (0..512u64).map(|n| n.wrapping_mul(0x0080_4020_1008_0402).wrapping_add(n << 55))
-}
-
-/// The ports that any seed gives.
-fn reached(set: &[Arc<Endpoint>], seen: &Seen, tried: &[u64]) -> Vec<u16> {
-    let mut ports: Vec<u16> = seeds()
-        .filter_map(|seed| endpoint(set, seen, tried, seed))
-        .map(|endpoint| endpoint.address.port())
-        .collect();
-    ports.sort_unstable();
-    ports.dedup();
-    ports
-}
-
-#[test]
-fn any_usable_endpoint_is_drawn_and_no_other() {
-    let all = set(5, &[]);
-    assert_eq!(reached(&all, &Seen::default(), &[]), [1, 2, 3, 4, 5]);
-    assert_eq!(reached(&set(5, &[2, 4]), &Seen::default(), &[]), [1, 3, 5], "unhealthy ones are left out");
-    let ejected = Seen { ejected: vec![1, 2], ..Seen::default() };
-    assert_eq!(reached(&all, &ejected, &[]), [3, 4, 5]);
-    assert_eq!(
-        reached(&all, &Seen::default(), &[all[0].id, all[4].id]),
-        [2, 3, 4],
-        "those that were tried are left out"
-    );
-    let most = Seen { ejected: vec![1, 2, 3, 4, 5], ..Seen::default() };
-    assert_eq!(reached(&all, &most, &[]), [1, 2, 3, 4, 5], "ejected ones are better than none");
-    assert_eq!(
-        reached(&set(5, &[1, 2]), &Seen { ejected: vec![3, 4, 5], ..Seen::default() }, &[]),
-        [3, 4, 5]
-    );
-    assert_eq!(reached(&set(2, &[1, 2]), &Seen::default(), &[]), [] as [u16; 0]);
-    let one = set(1, &[]);
-    assert_eq!(
-        reached(&one, &Seen { ejected: vec![1], ..Seen::default() }, &[]),
-        [1],
-        "never the last of its set"
-    );
-    assert_eq!(reached(&one, &Seen::default(), &[one[0].id]), [] as [u16; 0]);
-    assert_eq!(reached(&set(1, &[1]), &Seen::default(), &[]), [] as [u16; 0]);
-    assert!(endpoint(&[], &Seen::default(), &[], 7).is_none());
-}
-
-#[test]
-fn of_two_the_one_with_fewer_requests_under_way() {
-    let two = set(2, &[]);
-    for (first, second, expected) in [(3, 0, 2), (0, 3, 1)] {
-        let seen = Seen { outstanding: [(1, first), (2, second)].into(), ..Seen::default() };
-        assert_eq!(reached(&two, &seen, &[]), [expected]);
-    }
-    let worst = Seen { outstanding: [(3, 9)].into(), ..Seen::default() };
-    assert_eq!(reached(&set(4, &[]), &worst, &[]), [1, 2, 4], "the busiest is never the better of two");
-}
-
-proptest! {
-    #[test]
-    fn two_draws_differ_and_are_in_range(count in 0usize..50, seed: u64) {
-        match draw_two(count, seed) {
-            None => prop_assert_eq!(count, 0),
-            Some((first, second)) => {
-                prop_assert!(first < count && second < count);
-                prop_assert!(count == 1 || first != second);
             }
         }
     }
