@@ -182,3 +182,48 @@ fn list(values: &[String]) -> String {
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        set: Set,
+    }
+
+    fn document_of(arguments: &[&str]) -> String {
+        let line = Line::try_parse_from([&["set"], arguments].concat()).unwrap();
+        document(&line.set).unwrap_or_else(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_put_is_quoted_and_in_lines() {
+        let all =
+            ["7", "shop=a:1, b:2", "checkout=", "--parent", "4\"2", "--alias", "yes", "--host", "h.test"];
+        let document = document_of(&[&all[..], &["--ttl", "72h", "--on-fork-down", "hold"]].concat());
+        let expected = r#"forks:
+  "checkout": []
+  "shop": ["a:1", "b:2"]
+parents: ["4\"2"]
+aliases: ["yes"]
+hosts: ["h.test"]
+ttl: "72h"
+onForkDown: hold
+"#;
+        assert_eq!(document, expected);
+        assert_eq!(document_of(&["7", "--parent", "42"]), "forks: {}\nparents: [\"42\"]\n");
+    }
+
+    #[test]
+    fn a_preview_is_never_emptied_by_mistake() {
+        for wrong in [&["7"][..], &["7", "shop"], &["7", "=a:1"]] {
+            assert!(Line::try_parse_from([&["set"], wrong].concat()).is_err(), "{wrong:?}");
+        }
+        let twice = document_of(&["7", "shop=a:1", "shop=b:2"]);
+        assert!(twice.contains("shop is named twice"), "{twice}");
+    }
+}

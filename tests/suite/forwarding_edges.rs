@@ -1,7 +1,7 @@
 //! Forwarding at its edges: old clients, odd upstreams, bodies that nobody wanted, limits.
 
 use serde_json::json;
-use sidetrack_tests::{Estate, RawUpstream, Wire, World, eventually, get};
+use sidetrack_tests::{Estate, RawUpstream, Wire, World, eventually, get, post};
 
 use crate::D;
 
@@ -207,4 +207,23 @@ async fn more_connections_than_allowed() {
         world.http1().await.try_send(get(D, "/")).await.is_ok_and(|reply| reply.status == 200)
     })
     .await;
+}
+
+#[tokio::test]
+async fn heads_of_http2_that_two_readers_would_read_differently() {
+    let world = World::standard().await;
+    let twice = post(D, "/", "four").header("content-length", "4").header("content-length", "4");
+    if let Ok(reply) = world.http2().await.try_send(twice).await {
+        assert_eq!(reply.echo().all("content-length"), ["4"], "one length goes on, or none of the request");
+    }
+    let differing = post(D, "/", "four").header("content-length", "5");
+    let refused = world.http2().await.try_send(differing).await;
+    assert!(refused.is_err() || refused.is_ok_and(|reply| reply.status == 400));
+    let two_hosts = world.http2().await.try_send(get(D, "/").header("host", "pr-42.preview.localhost")).await;
+    if let Ok(reply) = two_hosts {
+        assert!(reply.status == 400 || reply.echo().all("host") == [D], "{reply:?}");
+        assert!(reply.receipts().is_empty(), "the authority decides: {reply:?}");
+    }
+    let userinfo = world.http2().await.try_send(get("me@preview.localhost", "/")).await;
+    assert!(userinfo.is_err() || userinfo.is_ok_and(|reply| reply.status == 400));
 }

@@ -194,3 +194,30 @@ pub(super) fn quoted(word: &str) -> String {
         false => format!("'{}'", word.replace('\'', r"'\''")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_shell_reads_anything_into_a_word() {
+        for (word, shown) in [
+            ("http://a.b:80/c", "http://a.b:80/c"),
+            ("http://a/?b=c", "'http://a/?b=c'"),
+            ("", "''"),
+            ("it's", r"'it'\''s'"),
+            ("$HOME `x`", "'$HOME `x`'"),
+        ] {
+            assert_eq!(quoted(word), shown);
+        }
+    }
+
+    #[test]
+    fn a_usual_port_is_left_out() {
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let place =
+            Place { http: at(80), https: at(8443), admin: at(1), ca: PathBuf::new(), folder: PathBuf::new() };
+        assert_eq!(place.page(Door::Plain, "a.test", "/"), "http://a.test/");
+        assert_eq!(place.page(Door::Tls, "a.test", "/"), "https://a.test:8443/");
+    }
+}
