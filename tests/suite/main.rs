@@ -17,6 +17,7 @@ mod forwarding_streams;
 mod log;
 mod pick;
 mod receipts;
+mod regression;
 mod table;
 mod targets;
 mod tls;

@@ -43,7 +43,8 @@ fn decided(identity: &Identity, service: &sidetrack_proxy::route::table::Service
 fn onward(head: &PlainHead, identity: &Identity) {
     let mut fields = HeaderMap::new();
     for (name, value) in &head.fields {
-        let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) else {
+        let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value))
+        else {
             return;
         };
         fields.append(name, value);

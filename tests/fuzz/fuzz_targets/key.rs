@@ -12,7 +12,10 @@ fuzz_target!(|input: (&str, &str)| {
     assert!((1..=MAX_LEN).contains(&canonical.len()), "{canonical:?}");
     let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     assert!(canonical.bytes().all(legal), "{canonical:?}");
-    assert!(!canonical.starts_with('-') && !canonical.ends_with('-') && !canonical.contains("--"), "{canonical:?}");
+    assert!(
+        !canonical.starts_with('-') && !canonical.ends_with('-') && !canonical.contains("--"),
+        "{canonical:?}"
+    );
     assert_eq!(Key::bare(canonical), Ok(key));
     assert_eq!(Key::parse(&text.to_ascii_uppercase(), prefix), Ok(key));
     assert!(text.to_ascii_lowercase().ends_with(canonical), "{text:?} became {canonical:?}");

@@ -1,0 +1,46 @@
+//! One test for each bug that was found and that no module of a promise would have caught every time.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::json;
+use sidetrack_tests::{Estate, World, eventually, get};
+
+use crate::D;
+
+/// A signal that came right after `ready` met its default action and killed the process.
+#[tokio::test]
+async fn a_signal_right_after_ready() {
+    let mut estate = Estate::standard().await;
+    for _ in 0..5 {
+        let World { estate: same, gateway: first } = estate.start().await;
+        first.hang_up();
+        assert_eq!(first.send(get(D, "/api/checkout").key("42")).await.upstream(), "checkout-42");
+        drop(first);
+        let World { estate: same, gateway: mut second } = same.start().await;
+        second.terminate();
+        assert_eq!(second.ended().await.code(), Some(0));
+        estate = same;
+    }
+}
+
+/// A change that came while another timer of the control loop fired was forgotten.
+#[tokio::test]
+async fn each_of_many_changes_is_seen() {
+    let mut estate = Estate::standard().await;
+    estate.config["previewsDir"] = "previews.d".into();
+    let folder = estate.folder().join("previews.d");
+    fs::create_dir(&folder).unwrap();
+    let endpoint = estate.of("checkout-42").endpoint();
+    let world = estate.start().await;
+    for number in 100..120_u64 {
+        let text = json!({"forks": {"checkout": [endpoint]}}).to_string();
+        fs::write(folder.join(format!("{number}.yaml")), text).unwrap();
+        eventually("the preview is there", async || {
+            world.send(get(D, "/api/checkout").key(&number.to_string())).await.status == 200
+        })
+        .await;
+        // Not a wait for anything: it shifts the next change against the timers.
+        tokio::time::sleep(Duration::from_millis(7 * (number % 16))).await;
+    }
+}
