@@ -156,7 +156,13 @@ class Bench:
         ]
         good = bad = 0
         for process in running:
-            text, _ = process.communicate(timeout=seconds + 60)
+            try:
+                text, _ = process.communicate(timeout=seconds + 30)
+            except subprocess.TimeoutExpired:
+                # It waits for an answer that does not come.
+                process.kill()
+                text, _ = process.communicate()
+                bad += 1
             done = re.search(r"requests: \d+ total, \d+ started, (\d+) done", text)
             right = re.search(r"status codes: (\d+) 2xx", text)
             done, right = (int(match.group(1)) if match else 0 for match in (done, right))

@@ -222,13 +222,15 @@ impl Record {
         self.service.and_then(|index| self.table.estate.services.get(index)).map(AsRef::as_ref)
     }
 
-    /// The receipt of what was decided here; `None` without a key, and where there is no target.
+    /// The receipt of what was decided here; `None` without a key, and where it did not come to a reason.
     pub fn receipt(&self) -> Option<String> {
-        if self.is_refused {
-            return None;
-        }
         self.identity.as_ref().filter(|identity| !identity.keys.is_empty())?;
-        receipt::entry(self.service_name(), self.preview.as_ref(), self.reason, self.table.generation)
+        let at = match &self.preview {
+            Some(key) => key.as_str(),
+            None if self.is_refused => "none",
+            None => "baseline",
+        };
+        receipt::entry(self.service_name()?, at, self.reason?, self.table.generation)
     }
 
     /// Sends the answer on, and the record with its body, or to its tunnel.

@@ -7,7 +7,7 @@ use sidetrack_config::Key;
 use sidetrack_config::carriers::Carrier;
 use sidetrack_config::key::strip_prefix;
 
-use super::list::malformed;
+use super::list::{malformed, shown};
 use super::{RouteHost, host_of};
 use crate::decision::{Keys, push_key};
 use crate::error::Failure;
@@ -56,7 +56,7 @@ pub(crate) fn read_host(host: &str, table: &Table) -> Result<(Option<Keys>, Rout
     };
     let (label, others) = below.split_once('.').unwrap_or((below, ""));
     if let Some(misplaced) = others.split('.').find(|label| holds_prefix(label, prefix)) {
-        return Err(format!("{misplaced:?} is not the first label of the host"));
+        return Err(format!("{:?} is not the first label of the host", shown(misplaced)));
     }
     let Some(split) = read_label(label, prefix, table)? else { return Ok((None, RouteHost::Whole)) };
     let after = label.len() + 1;
@@ -107,7 +107,7 @@ fn read_label<'a>(label: &'a str, prefix: &str, table: &Table) -> Result<Option<
         parts(label).map(|part| Part::read(part, prefix, table)).collect::<Result<_, _>>()?;
     if !parts.iter().any(|part| matches!(part, Part::Key(_))) {
         return match begins(label, prefix) {
-            true => Err(format!("label {label:?} begins with {prefix:?} and holds no key")),
+            true => Err(format!("label {:?} begins with {prefix:?} and holds no key", shown(label))),
             false => Ok(None),
         };
     }
@@ -120,9 +120,9 @@ fn read_label<'a>(label: &'a str, prefix: &str, table: &Table) -> Result<Option<
         }
     }
     let service = service_side(label, &parts)
-        .ok_or_else(|| format!("label {label:?} must be keys and one service, joined by '--'"))?;
+        .ok_or_else(|| format!("label {:?} must be keys and one service, joined by '--'", shown(label)))?;
     if service.is_some_and(|name| name.is_empty() || name.starts_with('-') || name.ends_with('-')) {
-        return Err(format!("label {label:?} has an empty part, or a '-' too many"));
+        return Err(format!("label {:?} has an empty part, or a '-' too many", shown(label)));
     }
     Ok(Some(Split { keys, service }))
 }
@@ -135,7 +135,7 @@ enum Part<'a> {
 impl<'a> Part<'a> {
     fn read(text: &'a str, prefix: &str, table: &Table) -> Result<Self, String> {
         if begins(text.trim_start_matches('-'), prefix) {
-            let key = Key::parse(text, prefix).map_err(|why| format!("{text:?} {why}"))?;
+            let key = Key::parse(text, prefix).map_err(|why| format!("{:?} {why}", shown(text)))?;
             return Ok(Self::Key(table.canonical(key)));
         }
         let alias = Key::bare(text).ok().and_then(|name| table.alias(&name));

@@ -104,6 +104,6 @@ fn hex(digit: u8) -> Option<u8> {
 }
 
 /// What a client wrote, cut to a length that a message can bear.
-fn shown(text: &str) -> &str {
+pub(super) fn shown(text: &str) -> &str {
     text.char_indices().nth(60).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }

@@ -5,7 +5,7 @@ use sidetrack_config::carriers::Carrier;
 use sidetrack_config::key::strip_prefix;
 use sidetrack_config::model::Carriers;
 
-use super::list::malformed;
+use super::list::{malformed, shown};
 use crate::decision::{Keys, push_key};
 use crate::error::Failure;
 use crate::head::Head;
@@ -23,7 +23,7 @@ pub(super) fn read<H: Head>(head: &H, table: &Table) -> Result<Option<Found>, Fa
     let Some(segment) = segment(head.path(), carriers) else { return Ok(None) };
     let mut keys = Keys::new();
     for item in segment.split("--") {
-        let wrong = |why: &str| malformed(Carrier::Path, &format!("{item:?} {why}"));
+        let wrong = |why: &str| malformed(Carrier::Path, &format!("{:?} {why}", shown(item)));
         // As in the host: `--` joins keys that each have the prefix, so that `/pr-4--2` is no list.
         strip_prefix(item, carriers.prefix()).ok_or_else(|| wrong("has no prefix"))?;
         let key = Key::parse(item, carriers.prefix()).map_err(|why| wrong(&why.to_string()))?;

@@ -2,10 +2,8 @@
 
 use std::fmt::Write;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-use sidetrack_config::Key;
-
 use crate::decision::Reason;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Where receipts stand.
 pub const ROUTE: HeaderName = HeaderName::from_static("x-pr-route");
@@ -13,16 +11,9 @@ pub const ROUTE: HeaderName = HeaderName::from_static("x-pr-route");
 /// The most bytes of all receipts of an answer: a chain of a hundred hops must not make the head too large.
 const BOUND: usize = 4 << 10;
 
-/// One entry: `checkout@42;reason=fork;gen=17`. `None` where nothing was decided.
-pub fn entry(
-    service: Option<&str>,
-    preview: Option<&Key>,
-    reason: Option<Reason>,
-    generation: u64,
-) -> Option<String> {
-    let (service, reason) = (service?, reason?);
-    let mut text = String::with_capacity(service.len() + 64);
-    let at = preview.map_or("baseline", Key::as_str);
+/// One entry: `checkout@42;reason=fork;gen=17`. `at` is a key, `baseline`, or `none` where there was no target.
+pub fn entry(service: &str, at: &str, reason: Reason, generation: u64) -> Option<String> {
+    let mut text = String::with_capacity(service.len() + at.len() + 48);
     write!(text, "{service}@{at};reason={reason};gen={generation}").ok()?;
     Some(text)
 }
