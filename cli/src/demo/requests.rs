@@ -121,7 +121,7 @@ pub(super) const CASES: [Case; 17] =
         Case::new("a preview that is not there", BASE, "/api/checkout").with(&[("X-PR-ID", "999")]).fails(
             404,
             "unknown_preview",
-            "",
+            "checkout@none;reason=unknown_preview",
         ),
         Case::new("two carriers that differ", "pr-42.preview.localhost", "/")
             .with(&[("X-PR-ID", "57")])
