@@ -212,5 +212,10 @@ impl Identity {
 
 /// The keys, joined.
 pub fn join(keys: &[Key], separator: &str) -> String {
-    keys.iter().map(Key::as_str).collect::<Vec<_>>().join(separator)
+    let mut text = String::new();
+    for (at, key) in keys.iter().enumerate() {
+        text.push_str(if at == 0 { "" } else { separator });
+        text.push_str(key.as_str());
+    }
+    text
 }

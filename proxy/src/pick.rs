@@ -27,13 +27,14 @@ pub fn target<'t>(
     if identity.keys.is_empty() {
         return Ok((baseline(service, None)?, Reason::NoKey));
     }
-    let unknown = identity.keys.iter().find(|key| table.preview(key).is_none());
+    let named: Named<'_> = identity.keys.iter().map(|key| table.preview(key).map(AsRef::as_ref)).collect();
+    let unknown = identity.keys.iter().zip(&named).find(|(_, preview)| preview.is_none()).map(|(key, _)| key);
     if let Some(key) = unknown
         && table.estate.unknown_preview == UnknownPreview::Reject
     {
         return Err(absent(key, table));
     }
-    if let Some(found) = declared(&identity.keys, service, table) {
+    if let Some(found) = declared(&named, service, table) {
         return Ok(found);
     }
     match unknown {
@@ -43,9 +44,12 @@ pub fn target<'t>(
     }
 }
 
+/// The previews that a request names, each where it is there.
+type Named<'t> = SmallVec<[Option<&'t Preview>; 2]>;
+
 /// The first fork that the keys or their parents declare, even one that is down.
-fn declared<'t>(keys: &[Key], service: &Service, table: &'t Table) -> Option<(Target<'t>, Reason)> {
-    let named = keys.iter().filter_map(|key| table.preview(key));
+fn declared<'t>(named: &Named<'t>, service: &Service, table: &'t Table) -> Option<(Target<'t>, Reason)> {
+    let named = named.iter().copied().flatten();
     for preview in named.clone() {
         if let Some(endpoints) = preview.fork(service) {
             return Some((Target::Fork(preview, endpoints), Reason::Fork));
@@ -54,7 +58,7 @@ fn declared<'t>(keys: &[Key], service: &Service, table: &'t Table) -> Option<(Ta
     if named.clone().all(|preview| preview.parents.is_empty()) {
         return None;
     }
-    let mut queue: SmallVec<[&Preview; 2 * MAX_KEYS]> = named.map(AsRef::as_ref).collect();
+    let mut queue: SmallVec<[&Preview; 2 * MAX_KEYS]> = named.collect();
     let first_parent = queue.len();
     let mut next = 0;
     while let Some(preview) = queue.get(next).copied() {

@@ -21,6 +21,7 @@ use crate::decision::{Decision, Keys, Reason, Side, Target};
 use crate::error::{Code, Failure};
 use crate::forward::body::Source;
 use crate::forward::forwarded::{REQUEST_ID, client};
+use crate::hex;
 use crate::identify::{CookieChange, Identity};
 use crate::route::snapshot::Held;
 use crate::route::table::Service;
@@ -144,7 +145,7 @@ impl Record {
     /// The request is sent to an endpoint.
     pub fn sending(&mut self, endpoint: SocketAddr, source: &Rc<Source>) {
         self.endpoint = Some(endpoint);
-        self.sent = Some(Instant::now());
+        self.sent = self.line.is_some().then(Instant::now);
         self.source = Some(Rc::clone(source));
     }
 
@@ -260,12 +261,12 @@ impl Record {
         self.identity.as_ref().map(|identity| identity.keys.clone()).unwrap_or_default()
     }
 
-    fn sample(&self) -> Sample {
+    fn sample(&self, now: Instant) -> Sample {
         Sample {
             side: self.side,
             reason: self.reason,
             status: if self.status == 0 { CLIENT_CLOSED } else { self.status },
-            duration: self.started.elapsed(),
+            duration: now.saturating_duration_since(self.started),
             request_bytes: self.source.as_ref().map_or(0, |source| source.bytes()) + self.tunnel_bytes,
             response_bytes: self.response_bytes,
         }
@@ -323,17 +324,18 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let sample = self.sample();
+        let now = Instant::now();
+        let sample = self.sample(now);
         self.count(&sample);
         self.write(&sample);
         self.worker.stats.requests_in_flight.dec();
         self.worker.in_flight.set(self.worker.in_flight.get().saturating_sub(1));
-        self.connection.lifeline.ended();
+        self.connection.lifeline.ended(now);
     }
 }
 
 /// A fresh id: 128 random bits, in hexadecimal.
 fn new_id(worker: &Worker) -> HeaderValue {
-    let text = format!("{:016x}{:016x}", worker.random(), worker.random());
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("0"))
+    let bits = (u128::from(worker.random()) << 64) | u128::from(worker.random());
+    HeaderValue::from_bytes(&hex::digits::<32>(bits)).unwrap_or(HeaderValue::from_static("0"))
 }

@@ -26,21 +26,41 @@ pub enum Dress {
     HeadOnly,
 }
 
-impl Dress {
-    /// Chooses by what the request says of itself.
+/// What a request says of itself that decides how an error would look. Kept of every request and read only where there
+/// is an error.
+#[derive(Clone, Debug)]
+pub struct Tastes {
+    content_type: Option<HeaderValue>,
+    accept: Option<HeaderValue>,
+    is_head: bool,
+}
+
+impl Tastes {
+    /// Those of `request`.
     pub fn of<B>(request: &Request<B>) -> Self {
-        let fields = request.headers();
-        let text = |name: HeaderName| fields.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
-        if text(header::CONTENT_TYPE).starts_with("application/grpc") {
-            Self::Grpc
-        } else if *request.method() == Method::HEAD {
-            Self::HeadOnly
-        } else if prefers_html(text(header::ACCEPT)) {
-            Self::Page
-        } else {
-            Self::Problem
+        Self {
+            content_type: request.headers().get(header::CONTENT_TYPE).cloned(),
+            accept: request.headers().get(header::ACCEPT).cloned(),
+            is_head: *request.method() == Method::HEAD,
         }
     }
+
+    /// What an error looks like to them.
+    pub fn dress(&self) -> Dress {
+        if text(self.content_type.as_ref()).starts_with("application/grpc") {
+            Dress::Grpc
+        } else if self.is_head {
+            Dress::HeadOnly
+        } else if prefers_html(text(self.accept.as_ref())) {
+            Dress::Page
+        } else {
+            Dress::Problem
+        }
+    }
+}
+
+fn text(value: Option<&HeaderValue>) -> &str {
+    value.and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
 /// Whether `text/html` is named, and nothing of JSON is liked better (RFC 9110 section 12.5.1).

@@ -45,11 +45,11 @@ pub async fn serve(
 ) -> Response<ResponseBody> {
     let table = worker.table.get();
     let mut record = Record::begin(&worker, &connection, &request, &table);
-    let dress = respond::Dress::of(&request);
+    let tastes = respond::Tastes::of(&request);
     let answer = walk(&worker, &connection, &table, request, asked, &mut record).await;
     let mut response = match answer {
         Ok(response) => response,
-        Err(failure) => respond::failure(&failure, dress, &mut record),
+        Err(failure) => respond::failure(&failure, tastes.dress(), &mut record),
     };
     respond::finish(&mut response, &worker, &table, &record);
     record.attach(response)

@@ -58,7 +58,7 @@ const fn about(code: Code) -> About {
     match code {
         Code::MalformedRequest => row(
             &[],
-            "No `Host` or two of them, `:authority` and `Host` that differ, a target that is no path, a path that reads as another route once `..`, `//`, `%2e` and `%2f` are resolved, a request body that broke off.",
+            "No `Host` or two of them, `:authority` and `Host` that differ, an authority that is no host (userinfo, `%`), a target that is no path, a path that reads as another route once `..`, `//`, `%2e` and `%2f` are resolved, a request body that broke off.",
             "Send one `Host`; write the path resolved.",
         ),
         Code::MalformedKey => row(
@@ -96,7 +96,7 @@ const fn about(code: Code) -> About {
         ),
         Code::RequestTooLarge => row(
             &[414],
-            "The request target is longer than `limits.uriBytes`.",
+            "The request target is longer than `limits.uriBytes` (414).",
             "Shorten it, or raise the limit.",
         ),
         Code::RequestTimeout => row(&[], "The client was too slow.", ""),

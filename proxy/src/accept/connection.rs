@@ -85,6 +85,8 @@ pub struct Connection {
     pub hints: Arc<Hints>,
     /// Its phases, for time-outs and the drain.
     pub lifeline: Rc<Lifeline>,
+    /// `for=` of our element of `Forwarded`.
+    node: Box<str>,
     forwarded: RefCell<(HeaderValue, HeaderValue)>,
 }
 
@@ -107,11 +109,7 @@ impl Connection {
             let host = authority.to_str().unwrap_or_default();
             // A host with a port or in brackets is no token, and has to be quoted (RFC 7239 section 4).
             let quote = if host.contains([':', '[']) { "\"" } else { "" };
-            let text = format!(
-                "for={};host={quote}{host}{quote};proto={}",
-                node(self.peer.ip().to_canonical()),
-                self.scheme()
-            );
+            let text = ["for=", &self.node, ";host=", quote, host, quote, ";proto=", self.scheme()].concat();
             if let Ok(value) = HeaderValue::try_from(text) {
                 *last = (authority.clone(), value);
             }
@@ -187,12 +185,12 @@ impl Lifeline {
         self.under_way.set(self.under_way.get() + 1);
     }
 
-    /// A request ended.
-    pub fn ended(&self) {
+    /// A request ended, at this time.
+    pub fn ended(&self, now: Instant) {
         self.under_way.set(self.under_way.get().saturating_sub(1));
         if self.under_way.get() == 0 {
             self.arrival.first.store(0, Ordering::Relaxed);
-            self.idle_since.set(Instant::now());
+            self.idle_since.set(now);
         }
     }
 
@@ -281,6 +279,7 @@ fn connection(
         is_http2,
         forwarded_for: text(peer.ip().to_canonical().to_string()),
         port_value: text(local.port().to_string()),
+        node: node(peer.ip().to_canonical()).into(),
         listener,
         hints: Arc::default(),
         lifeline: Rc::clone(lifeline),

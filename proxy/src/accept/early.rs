@@ -183,7 +183,9 @@ impl AsyncWrite for Client {
         std::task::ready!(self.wire.flush(cx))?;
         if !self.between {
             // What came while an answer was being written belongs to that answer, and is too late.
-            self.hints.take();
+            if self.hints.any() {
+                self.hints.take();
+            }
             self.between = true;
             self.hints.register(cx.waker());
         }

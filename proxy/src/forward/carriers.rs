@@ -5,11 +5,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use sidetrack_config::Key;
 use sidetrack_config::model::Carriers;
 
+use crate::hex;
 use crate::identify::{Identity, Member, cookie_value, join, members};
 
 /// The most members of a `tracestate` (W3C Trace Context section 3.3.1.1).
 const TRACESTATE_MEMBERS: usize = 32;
 
+const PR_ID: HeaderName = HeaderName::from_static("x-pr-id");
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -21,10 +23,8 @@ pub fn stamp(fields: &mut HeaderMap, identity: &Identity, carriers: &Carriers, r
     if identity.keys.is_empty() {
         return;
     }
-    if let Some(name) = named(carriers.header.as_deref())
-        && let Some(value) = value(join(&identity.keys, ","))
-    {
-        fields.insert(name, value);
+    if let Some(name) = named(carriers.header.as_deref()) {
+        set(fields, name, join(&identity.keys, ",").as_bytes());
     }
     let dotted = join(&identity.keys, ".");
     if let Some(member) = carriers.baggage.as_deref() {
@@ -36,11 +36,17 @@ pub fn stamp(fields: &mut HeaderMap, identity: &Identity, carriers: &Carriers, r
 }
 
 fn named(name: Option<&str>) -> Option<HeaderName> {
-    HeaderName::from_bytes(name?.as_bytes()).ok()
+    match name? {
+        "x-pr-id" => Some(PR_ID),
+        other => HeaderName::from_bytes(other.as_bytes()).ok(),
+    }
 }
 
-fn value(text: String) -> Option<HeaderValue> {
-    HeaderValue::try_from(text).ok()
+/// Makes `text` the one line of a field.
+fn set(fields: &mut HeaderMap, name: HeaderName, text: &[u8]) {
+    if let Ok(value) = HeaderValue::from_bytes(text) {
+        fields.insert(name, value);
+    }
 }
 
 /// The text of all lines of a field, joined as one list (RFC 9110 section 5.3).
@@ -50,7 +56,10 @@ fn joined(fields: &HeaderMap, name: &HeaderName) -> Vec<u8> {
 }
 
 fn baggage(fields: &mut HeaderMap, name: &str, keys: &str, strict: bool) {
-    let ours = if strict { format!("{name}={keys};strict") } else { format!("{name}={keys}") };
+    let ours = [name, "=", keys, if strict { ";strict" } else { "" }].concat();
+    if !fields.contains_key(&BAGGAGE) {
+        return set(fields, BAGGAGE, ours.as_bytes());
+    }
     let list = joined(fields, &BAGGAGE);
     let is_ours = |member: &Member<'_>| member.name == name.as_bytes();
     let found: Vec<Member<'_>> = members(&list).collect();
@@ -64,43 +73,44 @@ fn baggage(fields: &mut HeaderMap, name: &str, keys: &str, strict: bool) {
     let mut list: Vec<&[u8]> =
         found.iter().filter(|member| !is_ours(member)).map(|member| member.text).collect();
     list.insert(place, ours.as_bytes());
-    if let Ok(value) = HeaderValue::from_bytes(&list.join(&b","[..])) {
-        fields.insert(BAGGAGE, value);
-    }
+    set(fields, BAGGAGE, &list.join(&b","[..]));
 }
 
 fn tracestate(fields: &mut HeaderMap, name: &str, keys: &str, traced: bool, mut random: impl FnMut() -> u64) {
-    // A tracestate without a valid traceparent is to be thrown away (W3C Trace Context section 2.3).
-    let list = if traced { joined(fields, &TRACESTATE) } else { Vec::new() };
-    if !traced && let Some(parent) = value(new_traceparent(&mut random)) {
-        fields.insert(TRACEPARENT, parent);
+    if !traced {
+        set(fields, TRACEPARENT, &new_traceparent(&mut random));
     }
-    let ours = format!("{name}={keys}");
+    let ours = [name, "=", keys].concat();
+    // A tracestate without a valid traceparent is to be thrown away (W3C Trace Context section 2.3).
+    if !traced || !fields.contains_key(&TRACESTATE) {
+        return set(fields, TRACESTATE, ours.as_bytes());
+    }
+    let list = joined(fields, &TRACESTATE);
     // A member that was changed goes to the front, and the oldest falls off a full list (section 3.3.1.4).
     let others = members(&list).filter(|member| member.name != name.as_bytes());
     let others = others.map(|member| member.text.trim_ascii());
     let list: Vec<&[u8]> = std::iter::once(ours.as_bytes()).chain(others).take(TRACESTATE_MEMBERS).collect();
-    if let Ok(value) = HeaderValue::from_bytes(&list.join(&b","[..])) {
-        fields.insert(TRACESTATE, value);
-    }
+    set(fields, TRACESTATE, &list.join(&b","[..]));
 }
 
 /// A new trace: sampled, so that the tracers of the estate keep what a test did.
-fn new_traceparent(random: &mut impl FnMut() -> u64) -> String {
-    format!("00-{:016x}{:016x}-{:016x}-01", random(), random() | 1, random() | 1)
+fn new_traceparent(random: &mut impl FnMut() -> u64) -> Vec<u8> {
+    let mut id = || u128::from(random());
+    let trace = (id() << 64) | id() | 1;
+    [&b"00-"[..], &hex::digits::<32>(trace), b"-", &hex::digits::<16>(id() | 1), b"-01"].concat()
 }
 
 /// Takes our cookie out where it does not say what was decided: an app that copies cookies into its own calls would
 /// send them elsewhere.
 fn cookie(fields: &mut HeaderMap, identity: &Identity, carriers: &Carriers) {
     let Some(name) = carriers.cookie.as_deref() else { return };
-    let holds = |line: &HeaderValue| line.as_bytes().windows(name.len()).any(|part| part == name.as_bytes());
-    if !fields.get_all(http::header::COOKIE).iter().any(holds) {
-        return;
-    }
     let is_stale =
         |pair: &[u8]| cookie_value(pair, name).is_some_and(|value| !says(value, &identity.keys, carriers));
     let ends = |byte: &u8| *byte == b';';
+    let holds = |line: &HeaderValue| line.as_bytes().split(ends).any(is_stale);
+    if !fields.get_all(http::header::COOKIE).iter().any(holds) {
+        return;
+    }
     let lines: Vec<HeaderValue> = fields
         .get_all(http::header::COOKIE)
         .iter()

@@ -28,10 +28,15 @@ use crate::worker::Worker;
 const WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const WEBSOCKET_VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
 
+/// Fields that a request may get on its way.
+const ADDED: usize = 12;
+
 /// A request on its way upstream.
 pub struct Outgoing {
     /// The head; `None` while an attempt has it.
     head: Option<Parts>,
+    /// A copy of the head that an attempt has.
+    kept: Option<Kept>,
     /// The body.
     pub source: Rc<Source>,
     /// The client's side of an upgrade that it asked for.
@@ -100,6 +105,8 @@ impl Outgoing {
             parts.headers.remove(name);
         }
         rewrite::join_cookies(&mut parts.headers);
+        // Once, and not twice on the way.
+        parts.headers.reserve(ADDED);
         carriers::stamp(&mut parts.headers, identity, &table.estate.carriers, || worker.random());
         forwarded::write(
             &mut parts.headers,
@@ -123,6 +130,7 @@ impl Outgoing {
             authority,
             secure: connection.secure,
             head: Some(parts),
+            kept: None,
         })
     }
 
@@ -139,10 +147,9 @@ impl Outgoing {
         keep: bool,
         gate: Option<Arc<Gate>>,
     ) -> Option<Request<RequestBody>> {
-        let mut parts = self.head.take()?;
-        if keep {
-            self.head = Some(parts.clone());
-        }
+        let kept = self.kept.take();
+        let mut parts = self.head.take().or_else(|| kept.map(Kept::into_head))?;
+        self.kept = keep.then(|| Kept::of(&parts));
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = Some(self.target.clone());
         if http2 {
@@ -168,7 +175,7 @@ impl Outgoing {
 
     /// Whether there is a head to send.
     pub const fn has_head(&self) -> bool {
-        self.head.is_some()
+        self.head.is_some() || self.kept.is_some()
     }
 
     /// Bytes that are kept while the request waits: its head, and what may be buffered of its body.
@@ -178,6 +185,42 @@ impl Outgoing {
         });
         let body = http_body::Body::size_hint(&RequestBody::new(Some(Rc::clone(&self.source)), None));
         u64::try_from(fields).unwrap_or(u64::MAX).saturating_add(body.upper().unwrap_or(window).min(window))
+    }
+}
+
+/// A copy of a head in one piece of memory. Nearly every request makes one and nearly none needs it, so that making it
+/// must be cheap.
+struct Kept {
+    method: Method,
+    /// `name:value`, each with a line feed, which neither of them can hold.
+    fields: Vec<u8>,
+}
+
+impl Kept {
+    fn of(head: &Parts) -> Self {
+        let length = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum();
+        let mut fields = Vec::with_capacity(length);
+        for (name, value) in &head.headers {
+            fields.extend_from_slice(name.as_str().as_bytes());
+            fields.push(b':');
+            fields.extend_from_slice(value.as_bytes());
+            fields.push(b'\n');
+        }
+        Self { method: head.method.clone(), fields }
+    }
+
+    fn into_head(self) -> Parts {
+        let (mut head, ()) = Request::new(()).into_parts();
+        head.method = self.method;
+        for line in self.fields.split(|byte| *byte == b'\n') {
+            let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+            let Some((name, value)) = line.split_at_checked(colon) else { continue };
+            let value = value.strip_prefix(b":").unwrap_or(value);
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+                head.headers.append(name, value);
+            }
+        }
+        head
     }
 }
 

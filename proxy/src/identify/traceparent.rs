@@ -13,23 +13,34 @@ pub struct TraceParent {
 
 /// Reads a `traceparent`; `None` where it is not valid.
 pub fn parse(value: &[u8]) -> Option<TraceParent> {
-    let text = std::str::from_utf8(value).ok()?.trim_matches([' ', '\t']);
-    let mut parts = text.splitn(5, '-');
+    let value = value.trim_ascii();
+    let mut parts = value.splitn(5, |byte| *byte == b'-');
     let version = hex(parts.next()?, 2)?;
-    let trace = hex(parts.next()?, 32)?;
+    let trace = parts.next().filter(|trace| trace.len() == 32)?;
+    let (high, low) = trace.split_at_checked(16)?;
+    let trace = (u128::from(hex(high, 16)?) << 64) | u128::from(hex(low, 16)?);
     let parent = hex(parts.next()?, 16)?;
     let flags = hex(parts.next()?, 2)?;
     // A later version may add fields, version 00 has none, and ff is no version.
     if version == 0xff || (version == 0 && parts.next().is_some()) || trace == 0 || parent == 0 {
         return None;
     }
-    Some(TraceParent { trace, parent: u64::try_from(parent).ok()?, flags: u8::try_from(flags).ok()? })
+    Some(TraceParent { trace, parent, flags: u8::try_from(flags).ok()? })
 }
 
-/// Exactly `digits` hexadecimal digits in lower case.
-fn hex(text: &str, digits: usize) -> Option<u128> {
-    let lower = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    (text.len() == digits && lower).then(|| u128::from_str_radix(text, 16).ok()).flatten()
+/// Exactly `digits` hexadecimal digits in lower case, at most 16.
+fn hex(text: &[u8], digits: usize) -> Option<u64> {
+    if text.len() != digits {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |value, byte| {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => return None,
+        };
+        Some((value << 4) | u64::from(digit))
+    })
 }
 
 #[cfg(test)]

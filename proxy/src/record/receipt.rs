@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::decision::Reason;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Where receipts stand.
@@ -27,7 +28,7 @@ pub fn prepend(fields: &mut HeaderMap, entry: String) {
             list.extend_from_slice(line.as_bytes());
         }
     }
-    if let Ok(value) = HeaderValue::from_bytes(&list) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(list)) {
         fields.insert(ROUTE, value);
     }
 }
