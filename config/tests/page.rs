@@ -31,7 +31,7 @@ line, its column and what is allowed. `sidetrack check -c FILE` checks a file, `
 for editors. A file that can be copied: [examples/sidetrack.yaml](../examples/sidetrack.yaml).
 
 Paths are relative to the folder of the file. A change of the file is applied within a second and drops no request; a
-change of `listeners` (addresses), `admin`, `stateDir`, `workers`, `accessLog` or `limits` is named in the log and waits
+change of `listeners` (addresses, TLS or none), `admin`, `stateDir`, `workers`, `accessLog` or `limits` is named in the log and waits
 for the next start. A bad file changes nothing: the last good table stays in force.
 
 ";
