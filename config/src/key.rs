@@ -135,6 +135,18 @@ impl serde::Serialize for Key {
     }
 }
 
+/// Reads the canonical form only: between our own programs there is no other.
+impl<'de> serde::Deserialize<'de> for Key {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <Box<str>>::deserialize(deserializer)?;
+        let key = Self::bare(&text).map_err(serde::de::Error::custom)?;
+        if key.as_str() != &*text {
+            return Err(serde::de::Error::custom(format_args!("key {text} is not in lower case")));
+        }
+        Ok(key)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

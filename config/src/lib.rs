@@ -15,6 +15,7 @@ pub mod model;
 pub mod problem;
 pub mod schema;
 mod source_map;
+pub mod stream;
 
 pub use check::{load, parse, parse_preview};
 pub use key::{Key, KeyError};

@@ -1,0 +1,9 @@
+//! The controller: what is deployed in a cluster becomes the routing table of every proxy.
+//!
+//! watch -> observe -> **plan** (pure) -> apply -> publish -> report
+
+pub mod gateway_api;
+pub mod names;
+pub mod plan;
+pub mod preview;
+pub mod world;
