@@ -19,6 +19,8 @@ use serde_json::Value;
 pub struct GatewayClassSpec {
     /// `sidetrack.dev/gateway` for ours.
     pub controller_name: String,
+    /// Not implemented: refused.
+    pub parameters_ref: Option<Value>,
 }
 
 /// Where traffic comes in.
@@ -37,6 +39,12 @@ pub struct GatewaySpec {
     pub gateway_class_name: String,
     /// Its listeners.
     pub listeners: Vec<Listener>,
+    /// Addresses that it asks for. Not implemented: refused, since ours are those of the gateways' Service.
+    pub addresses: Vec<Value>,
+    /// Its `frontend` asks clients for certificates. Not implemented: refused.
+    pub tls: Option<Value>,
+    /// Its `parametersRef` is not implemented: refused.
+    pub infrastructure: Option<Value>,
 }
 
 /// One listener of a Gateway.
@@ -65,6 +73,8 @@ pub struct ListenerTls {
     pub mode: Option<String>,
     /// The Secrets with the certificates.
     pub certificate_refs: Vec<ObjectRef>,
+    /// Asks clients for certificates. Not implemented: refused.
+    pub frontend_validation: Option<Value>,
 }
 
 /// Which routes may attach to a listener.

@@ -292,6 +292,8 @@ pub struct Ingress {
     pub class: Option<Box<str>>,
     /// Its spec.
     pub spec: k8s_openapi::api::networking::v1::IngressSpec,
+    /// Its status as it stands.
+    pub status: serde_json::Value,
 }
 
 /// A Secret with a certificate.
