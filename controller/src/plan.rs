@@ -1,6 +1,8 @@
 //! The heart: from what the cluster says to what shall be. Pure; the clock is an argument. The same world gives the
 //! same plan, whatever order its events came in.
 
+mod routes;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -177,6 +179,13 @@ pub struct Notice {
 
 /// Makes the plan of a world.
 pub fn plan(world: &World, settings: &Settings, now: Timestamp) -> Plan {
-    let _ = (world, settings, now);
-    Plan::default()
+    let routed = routes::plan(world, settings, now);
+    // The table holds these from `plan::services` on.
+    let _ = (&routed.services, &routed.hosts);
+    Plan {
+        items: routed.items.into_iter().map(|item| (item.id().into(), item)).collect(),
+        statuses: routed.statuses,
+        notices: routed.notices,
+        ..Plan::default()
+    }
 }
