@@ -13,6 +13,7 @@ mod report;
 mod routes;
 mod services;
 mod shape;
+mod stream_route;
 
 use std::io::Read;
 use std::path::Path;
@@ -27,6 +28,7 @@ use crate::source_map::{self, At, Kind, Node};
 use names::Taken;
 use report::Report;
 use shape::Shape;
+pub use stream_route::{RouteError, read_route};
 
 /// The biggest configuration file: 100,000 previews need a sixth of it.
 const MAX_BYTES: u64 = 64 << 20;

@@ -1,5 +1,7 @@
 //! What is true: the checked configuration. Every name in here has been resolved, every value is in range.
 
+mod route;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +14,10 @@ use ipnet::IpNet;
 use crate::carriers::Tool;
 use crate::key::Key;
 use crate::limits::Limits;
+pub use route::{
+    Action, Backend, FieldChanges, FieldMatch, Filters, HostPattern, PathMatch, PathRewrite, Redirect,
+    Rewrite, Route, RouteTimeouts, Scheme, is_protected_request_field, is_protected_response_field,
+};
 
 /// One configuration file, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -280,38 +286,6 @@ pub enum HostRewrite {
     Base,
     /// This name.
     Name(Box<str>),
-}
-
-/// Host and path prefix to service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// Which hosts.
-    pub host: HostPattern,
-    /// The path prefix in whole segments, `/` for all; no trailing slash otherwise.
-    pub path: Box<str>,
-    /// Index into [`Config::services`].
-    pub service: usize,
-}
-
-/// Which hosts a route matches; names are lower case.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum HostPattern {
-    /// This one.
-    Exact(Box<str>),
-    /// Any below this one: `*.example.com` is held as `example.com`.
-    Below(Box<str>),
-    /// Any at all.
-    Any,
-}
-
-impl fmt::Display for HostPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exact(name) => f.write_str(name),
-            Self::Below(name) => write!(f, "*.{name}"),
-            Self::Any => f.write_str("*"),
-        }
-    }
 }
 
 /// All forks of one PR and their settings.

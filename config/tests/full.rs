@@ -118,13 +118,12 @@ fn every_field_arrives() {
     let secure = plain("secure", Protocol::Https, Some(UpstreamTls::default()), HostRewrite::Keep);
     assert_eq!(config.services, [checked, checkout, secure]);
 
-    let route = |host, path: &str, service| Route { host, path: path.into(), service };
     assert_eq!(
         config.routes,
         [
-            route(HostPattern::Any, "/", 2),
-            route(HostPattern::Below("example.com".into()), "/api/v1", 1),
-            route(HostPattern::Exact("preview.localhost".into()), "/", 0),
+            Route::to(HostPattern::Any, "/", 2),
+            Route::to(HostPattern::Below("example.com".into()), "/api/v1", 1),
+            Route::to(HostPattern::Exact("preview.localhost".into()), "/", 0),
         ]
     );
     let header = AccessHeader { name: "x-42".into(), secret: Secret(b"s3cret".to_vec()) };

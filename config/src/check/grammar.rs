@@ -184,6 +184,15 @@ pub(super) fn url_path(text: &str) -> Result<Box<str>, String> {
 
 /// The path prefix of a route: whole segments, no trailing slash, in the form that paths are normalised to.
 pub(super) fn path_prefix(text: &str) -> Result<Box<str>, String> {
+    let path = exact_path(text)?;
+    match path.strip_suffix('/') {
+        Some("") | None => Ok(path),
+        Some(short) => Ok(short.into()),
+    }
+}
+
+/// The one path of a route, in the form that paths are normalised to.
+pub(super) fn exact_path(text: &str) -> Result<Box<str>, String> {
     let path = url_path(text)?;
     let lower = path.to_ascii_lowercase();
     let ambiguous = lower.contains("//") || lower.contains("%2f") || lower.contains("%2e");
@@ -192,10 +201,7 @@ pub(super) fn path_prefix(text: &str) -> Result<Box<str>, String> {
             "has `//`, `.`, `..`, `%2e` or `%2f`: requests are matched in their normalised form".into()
         );
     }
-    match path.strip_suffix('/') {
-        Some("") | None => Ok(path),
-        Some(short) => Ok(short.into()),
-    }
+    Ok(path)
 }
 
 /// A token of RFC 9110 section 5.6.2: the names of headers, cookies and baggage members.

@@ -8,7 +8,7 @@ use super::{grammar, services};
 use crate::document;
 use crate::document::text::{Domain, Text};
 use crate::key::strip_prefix;
-use crate::model::{Carriers, HostPattern, Route, Service};
+use crate::model::{Carriers, HostPattern, PathMatch, Route, Service};
 use crate::source_map::At;
 
 /// The domains, longest first, so that the first one that fits is the most specific.
@@ -52,10 +52,10 @@ pub(super) fn routes(
         let at = at.index(index);
         let Some(route) = route(written, services, &at, report) else { continue };
         check_host(&route.host, domains, carriers, &at.key("host"), report);
-        check_path(&route.path, carriers, &at.key("path"), report);
-        if let Some(first) = seen.insert((route.host.clone(), route.path.clone()), index) {
-            let message =
-                format!("host `{}` with path `{}` is already `routes[{first}]`", route.host, route.path);
+        let (PathMatch::Prefix(path) | PathMatch::Exact(path)) = &route.path;
+        check_path(path, carriers, &at.key("path"), report);
+        if let Some(first) = seen.insert((route.host.clone(), path.clone()), index) {
+            let message = format!("host `{}` with path `{path}` is already `routes[{first}]`", route.host);
             report.problem(&at, message, "each host and path once");
         }
         routes.push(route);
@@ -82,7 +82,7 @@ fn route(
         }
         None
     });
-    Some(Route { host: host?, path: path?, service: service? })
+    Some(Route::to(host?, path?, service?))
 }
 
 /// A label that begins with the prefix is a key, so a route with one would never be met.

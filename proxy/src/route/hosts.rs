@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use sidetrack_config::model::{HostPattern, Route};
+use sidetrack_config::model::{Action, HostPattern, PathMatch, Route};
 
 type Map<V> = HashMap<Box<str>, V, RandomState>;
 
@@ -77,7 +77,12 @@ impl Routes {
                 HostPattern::Below(host) => index.below.entry(host.clone()).or_default(),
                 HostPattern::Any => &mut index.any,
             };
-            paths.insert(&route.path, Hit { service: route.service, route: number });
+            let Action::Forward(backends) = &route.action else { continue };
+            if let (PathMatch::Prefix(path), Some(service)) =
+                (&route.path, backends.iter().find_map(|backend| backend.service))
+            {
+                paths.insert(path, Hit { service, route: number });
+            }
         }
         index
     }
@@ -150,14 +155,13 @@ mod tests {
         let list: Vec<_> = list
             .iter()
             .enumerate()
-            .map(|(service, (host, path))| Route {
-                host: match host.strip_prefix("*.") {
+            .map(|(service, (host, path))| {
+                let host = match host.strip_prefix("*.") {
                     Some(below) => HostPattern::Below(below.into()),
                     None if *host == "*" => HostPattern::Any,
                     None => HostPattern::Exact((*host).into()),
-                },
-                path: (*path).into(),
-                service,
+                };
+                Route::to(host, *path, service)
             })
             .collect();
         Routes::new(&list)
