@@ -248,6 +248,36 @@ async fn explain_says_what_happens() {
     assert_eq!(world.of("checkout").count() + world.of("checkout-42").count(), 7, "explaining sends nothing");
 }
 
+/// What a fork that is down means, by its preview's setting, told before anybody sends a request.
+#[tokio::test]
+async fn explain_of_a_fork_that_is_down() {
+    let refused = Refused::new();
+    let mut estate = Estate::standard().await;
+    estate.config["services"]["checkout"]["healthCheck"] = json!({"path": "/", "interval": "1s"});
+    for (key, setting) in [("1", "fail"), ("2", "baseline"), ("3", "hold")] {
+        estate.preview(key)["forks"]["checkout"] = json!([refused.address.to_string()]);
+        estate.preview(key)["onForkDown"] = setting.into();
+    }
+    let world = estate.start().await;
+    let url = "http://preview.localhost/api/checkout";
+    eventually("the check has found the forks down", async || {
+        world.explain(url, &["X-PR-ID: 2"]).await["reason"] == "fork_down"
+    })
+    .await;
+    let baseline = world.explain(url, &["X-PR-ID: 2"]).await;
+    assert_eq!((&baseline["target"], &baseline["error"]), (&json!("baseline"), &Value::Null), "{baseline}");
+    assert_eq!(baseline["endpoint"], world.of("checkout").endpoint());
+    let held = world.explain(url, &["X-PR-ID: 3"]).await;
+    assert_eq!((&held["reason"], &held["error"]), (&json!("fork_down"), &Value::Null), "{held}");
+    assert!(held["steps"].as_array().unwrap().iter().any(|step| step["step"] == "hold"), "{held}");
+    for lines in [&["X-PR-ID: 1"][..], &["X-PR-ID: 2", "X-PR-Strict: 1"]] {
+        let mut command = vec!["explain", url];
+        command.extend(lines.iter().flat_map(|line| ["-H", *line]));
+        let output = world.command(&command).await;
+        assert!(format!("{}{}", output.stdout, output.stderr).contains("fork_unavailable"), "{output:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_admin_listener_has_its_own_thread() {
     let world = World::standard().await;

@@ -1,10 +1,11 @@
 //! One test for each bug that was found and that no module of a promise would have caught every time.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
-use sidetrack_tests::{Estate, World, eventually, get};
+use sidetrack_tests::{Estate, Gateway, World, eventually, get};
 
 use crate::D;
 
@@ -43,4 +44,20 @@ async fn each_of_many_changes_is_seen() {
         // Not a wait for anything: it shifts the next change against the timers.
         tokio::time::sleep(Duration::from_millis(7 * (number % 16))).await;
     }
+}
+
+/// With `-c` relative to the working directory nothing that the system said had changed was ever found to be ours.
+#[tokio::test]
+async fn a_relative_path_is_watched_too() {
+    let mut estate = Estate::standard().await;
+    estate.save();
+    let folder = estate.folder();
+    let mut gateway = Gateway::start_in(&folder, Path::new("sidetrack.yaml")).await;
+    assert_eq!(gateway.send(get(D, "/").key("77")).await.status, 404);
+    estate.fork("77", "shop").await;
+    estate.save();
+    eventually("the change is in force", async || gateway.send(get(D, "/").key("77")).await.status == 200)
+        .await;
+    gateway.terminate();
+    assert_eq!(gateway.ended().await.code(), Some(0));
 }

@@ -45,10 +45,15 @@ impl Drop for Gateway {
 impl Gateway {
     /// Starts one with the configuration `file`, and waits until it serves.
     pub async fn start(file: &Path) -> Self {
+        Self::start_in(file.parent().unwrap(), file).await
+    }
+
+    /// The same, from a working directory that `file` may be relative to.
+    pub async fn start_in(folder: &Path, file: &Path) -> Self {
         let mut child = Command::new(binary())
             .args(["gateway", "-c"])
             .arg(file)
-            .current_dir(file.parent().unwrap())
+            .current_dir(folder)
             .env_remove("SIDETRACK_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
