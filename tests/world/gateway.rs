@@ -1,76 +1,63 @@
-//! `sidetrack gateway` as a process: started, listened to, stopped.
+//! `sidetrack gateway` as a process: started, asked, called.
 
-use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread;
-
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::call::{Call, get};
 use crate::client::Conn;
-use crate::command::{Output, binary};
+use crate::command::Output;
 use crate::metrics::Metrics;
+use crate::process::Process;
 use crate::raw::Raw;
 use crate::reply::Reply;
 use crate::wait::{eventually, within};
 
-type Lines = Arc<Mutex<Vec<String>>>;
-
-/// A running gateway. It is killed with its value.
+/// A running gateway; what a process can do, it can do.
 pub struct Gateway {
-    child: Child,
-    stdout: Lines,
-    stderr: Lines,
+    process: Process,
     /// The listeners, in the order of the configuration.
     pub listeners: Vec<SocketAddr>,
     /// The admin listener.
     pub admin: SocketAddr,
 }
 
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        // It may have ended by itself, which is what some tests want.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if thread::panicking() {
-            eprintln!("--- what the gateway said ---\n{}", self.stderr.lock().unwrap().join("\n"));
-        }
+impl Deref for Gateway {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Gateway {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
     }
 }
 
 impl Gateway {
     /// Starts one with the configuration `file`, and waits until it serves.
     pub async fn start(file: &Path) -> Self {
-        Self::start_in(file.parent().unwrap(), file).await
+        Self::launch(file.parent().unwrap(), file, &[]).await
     }
 
     /// The same, from a working directory that `file` may be relative to.
     pub async fn start_in(folder: &Path, file: &Path) -> Self {
-        let mut child = Command::new(binary())
-            .args(["gateway", "-c"])
-            .arg(file)
-            .current_dir(folder)
-            .env_remove("SIDETRACK_LOG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdout = collect(child.stdout.take().unwrap());
-        let stderr = collect(child.stderr.take().unwrap());
+        Self::launch(folder, file, &[]).await
+    }
+
+    /// The same with further arguments.
+    pub async fn start_with(file: &Path, arguments: &[&str]) -> Self {
+        Self::launch(file.parent().unwrap(), file, arguments).await
+    }
+
+    async fn launch(folder: &Path, file: &Path, arguments: &[&str]) -> Self {
+        let arguments = [&["gateway", "-c", file.to_str().unwrap()], arguments].concat();
+        let mut process = Process::start(&arguments, folder, &[]);
+        process.says("ready generation=").await;
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut gateway = Self { child, stdout, stderr, listeners: Vec::new(), admin: nowhere };
-        eventually("the gateway says that it is ready", async || {
-            if let Some(status) = gateway.child.try_wait().unwrap() {
-                panic!("the gateway ended with {status}");
-            }
-            gateway.stderr().iter().any(|line| line.contains("ready generation="))
-        })
-        .await;
+        let mut gateway = Self { process, listeners: Vec::new(), admin: nowhere };
         for line in gateway.stderr() {
             let Some((before, address)) = line.split_once("listening address=") else { continue };
             let address = address.split_whitespace().next().unwrap().parse().unwrap();
@@ -86,16 +73,6 @@ impl Gateway {
     /// The first listener.
     pub fn address(&self) -> SocketAddr {
         self.listeners[0]
-    }
-
-    /// What it said on standard error so far.
-    pub fn stderr(&self) -> Vec<String> {
-        self.stderr.lock().unwrap().clone()
-    }
-
-    /// What it said on standard output so far.
-    pub fn stdout(&self) -> Vec<String> {
-        self.stdout.lock().unwrap().clone()
     }
 
     /// A new HTTP/1.1 connection to the first listener.
@@ -160,44 +137,6 @@ impl Gateway {
         serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
     }
 
-    /// The bytes of memory that it has resident.
-    pub fn resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
-    }
-
-    /// Sends SIGTERM.
-    pub fn terminate(&self) {
-        self.signal(Signal::TERM);
-    }
-
-    /// Sends SIGHUP.
-    pub fn hang_up(&self) {
-        self.signal(Signal::HUP);
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
-    }
-
-    /// Whether the process has ended.
-    pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
-    }
-
-    /// Waits for its end.
-    pub async fn ended(&mut self) -> ExitStatus {
-        let mut status = None;
-        eventually("the gateway ends", async || {
-            status = self.child.try_wait().unwrap();
-            status.is_some()
-        })
-        .await;
-        status.unwrap()
-    }
-
     /// Waits until it refuses new connections.
     pub async fn refuses(&self) {
         let address = self.address();
@@ -206,27 +145,4 @@ impl Gateway {
         })
         .await;
     }
-}
-
-/// Collects the lines of a stream, colours taken out, until it ends.
-fn collect(stream: impl Read + Send + 'static) -> Lines {
-    let lines = Lines::default();
-    let pen = lines.clone();
-    thread::spawn(move || {
-        for line in BufReader::new(stream).lines() {
-            let Ok(line) = line else { return };
-            pen.lock().unwrap().push(plain(&line));
-        }
-    });
-    lines
-}
-
-/// A line without ANSI escapes.
-fn plain(line: &str) -> String {
-    let mut pieces = line.split("\u{1b}[");
-    let mut plain = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        plain.push_str(piece.split_once('m').map_or(piece, |(_, rest)| rest));
-    }
-    plain
 }

@@ -118,6 +118,11 @@ impl Upstream {
 
     /// Starts one that calls itself `name` and speaks `wire`.
     pub async fn start_on(name: &str, wire: Wire) -> Self {
+        Self::start_at(name, wire, (Ipv4Addr::LOCALHOST, 0).into()).await
+    }
+
+    /// Starts one that calls itself `name`, speaks `wire` and listens on `address`.
+    pub async fn start_at(name: &str, wire: Wire, address: SocketAddr) -> Self {
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             seen: Mutex::default(),
@@ -128,7 +133,7 @@ impl Upstream {
             holding: watch::Sender::new(0),
             gate: Semaphore::new(0),
         });
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let accepting = tokio::spawn(accept(listener, wire.clone(), shared.clone()));
         Self { address, wire, shared, accepting }

@@ -1,0 +1,154 @@
+//! The binary as a process that goes on: started, listened to, stopped.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::command::binary;
+use crate::wait::eventually;
+
+type Lines = Arc<Mutex<Vec<String>>>;
+
+/// A running `sidetrack`. It is killed with its value.
+pub struct Process {
+    child: Child,
+    name: String,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is what some tests want.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- what the {} said ---\n{}", self.name, self.stderr.lock().unwrap().join("\n"));
+        }
+    }
+}
+
+impl Process {
+    /// Starts `sidetrack` with `arguments` in `folder`, with these variables in its environment.
+    pub fn start(arguments: &[&str], folder: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(binary())
+            .args(arguments)
+            .current_dir(folder)
+            .env_remove("SIDETRACK_LOG")
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = collect(child.stdout.take().unwrap());
+        let stderr = collect(child.stderr.take().unwrap());
+        let name = arguments.first().copied().unwrap_or("binary").to_owned();
+        Self { child, name, stdout, stderr }
+    }
+
+    /// Waits until it says `words` in a line of its standard error; fails the test if it ends before.
+    pub async fn says(&mut self, words: &str) {
+        let what = format!("the {} says {words:?}", self.name);
+        eventually(&what, async || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the {} ended with {status}", self.name);
+            }
+            self.stderr().iter().any(|line| line.contains(words))
+        })
+        .await;
+    }
+
+    /// What it said on standard error so far.
+    pub fn stderr(&self) -> Vec<String> {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// What it said on standard output so far.
+    pub fn stdout(&self) -> Vec<String> {
+        self.stdout.lock().unwrap().clone()
+    }
+
+    /// The bytes of memory that it has resident.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+    }
+
+    /// The processor time that it has used, in steps of 10 ms.
+    pub fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // The name in parentheses may hold spaces; user and system time are the 12th and 13th field after it.
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends SIGHUP.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        let what = format!("the {} ends", self.name);
+        eventually(&what, async || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.unwrap()
+    }
+}
+
+/// Collects the lines of a stream, colours taken out, until it ends.
+fn collect(stream: impl Read + Send + 'static) -> Lines {
+    let lines = Lines::default();
+    let pen = lines.clone();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines() {
+            let Ok(line) = line else { return };
+            pen.lock().unwrap().push(plain(&line));
+        }
+    });
+    lines
+}
+
+/// A line without ANSI escapes.
+fn plain(line: &str) -> String {
+    let mut pieces = line.split("\u{1b}[");
+    let mut plain = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        plain.push_str(piece.split_once('m').map_or(piece, |(_, rest)| rest));
+    }
+    plain
+}
