@@ -58,7 +58,8 @@ fn steps(criterion: &mut Criterion, size: Size, table: &Table) -> Result<(), Fai
     for (name, head) in requests(size) {
         let id = |step: &str| format!("{step}, {name}, {} forks", size.forks);
         let identity = identify(&head, table).map_err(refused)?;
-        let service = route(&head, &identity, table).map_err(refused)?;
+        let rule = route(&head, &identity, table).map_err(refused)?;
+        let service = pick::way(rule, table, 7).map_err(refused)?.service().ok_or("it is redirected")?;
         criterion.bench_function(&id("identify"), |bencher| {
             bencher.iter(|| identify(black_box(&head), black_box(table)));
         });
@@ -69,6 +70,7 @@ fn steps(criterion: &mut Criterion, size: Size, table: &Table) -> Result<(), Fai
         });
         criterion.bench_function(&id("pick"), |bencher| {
             bencher.iter(|| {
+                black_box(pick::way(black_box(rule), black_box(table), 7)).ok()?;
                 let (target, _) = pick::target(black_box(&identity), service, black_box(table)).ok()?;
                 pick::endpoint(target.endpoints(), &Quiet, &[], 7).map(|endpoint| endpoint.id)
             });
@@ -83,7 +85,7 @@ fn steps(criterion: &mut Criterion, size: Size, table: &Table) -> Result<(), Fai
 /// The three steps in a row.
 fn whole(head: &PlainHead, table: &Table) -> Option<u64> {
     let identity = identify(head, table).ok()?;
-    let service = route(head, &identity, table).ok()?;
+    let service = pick::way(route(head, &identity, table).ok()?, table, 7).ok()?.service()?;
     let (target, _) = pick::target(&identity, service, table).ok()?;
     pick::endpoint(target.endpoints(), &Quiet, &[], 7).map(|endpoint| endpoint.id)
 }

@@ -7,6 +7,7 @@ use sidetrack_config::key::{Key, MAX_KEYS};
 use smallvec::SmallVec;
 
 use crate::identify::Identity;
+use crate::route::rule::{Backend, Rule};
 use crate::route::table::{Endpoints, Preview, Service};
 
 /// The keys of one request, in order, canonical, without duplicates; at most [`MAX_KEYS`].
@@ -131,7 +132,11 @@ impl<'t> Target<'t> {
 pub struct Decision<'t> {
     /// What was read from the request.
     pub identity: Identity,
-    /// The service that the route names.
+    /// The rule that it met.
+    pub rule: &'t Rule,
+    /// The backend of that rule that it fell to.
+    pub backend: &'t Backend,
+    /// The service of that backend.
     pub service: &'t Service,
     /// Where it goes.
     pub target: Target<'t>,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use sidetrack_config::Key;
-use sidetrack_config::model::OnForkDown;
+use sidetrack_config::model::{OnForkDown, Scheme};
 
 use crate::admit::admit;
 use crate::decision::{Reason, Target};
@@ -12,8 +12,10 @@ use crate::error::Failure;
 use crate::forward::{fork_unavailable, unavailable};
 use crate::head::{Head, PlainHead};
 use crate::identify::{Identity, identify, join};
-use crate::pick::{self, View};
+use crate::pick::{self, View, Way};
+use crate::respond::location;
 use crate::route::route;
+use crate::route::rule::{Action, Backend, Rule};
 use crate::route::table::{Endpoint, Table};
 
 /// One step and what came of it.
@@ -35,7 +37,11 @@ pub struct Explanation {
     pub carrier: Option<&'static str>,
     /// Whether a baseline answer for a preview that is down or not there is forbidden.
     pub strict: bool,
-    /// The service that the route names.
+    /// The route, by its name, or by its position in the file.
+    pub route: Option<String>,
+    /// Where the route redirects to, if it does.
+    pub redirect: Option<String>,
+    /// The service that the route names; where it has several, the first that has a weight.
     pub service: Option<String>,
     /// `fork` or `baseline`.
     pub target: Option<&'static str>,
@@ -103,13 +109,27 @@ fn walk(
 ) -> Result<(), Failure> {
     let identity = identify(head, table)?;
     explanation.told(head, &identity);
-    let service = route(head, &identity, table)?;
-    explanation.service = Some(service.name.to_string());
-    explanation.say("route", format!("service {}", service.name));
+    let rule = route(head, &identity, table)?;
+    explanation.ruled(rule, table);
+    let way = pick::way(rule, table, 0)?;
+    if let Way::To(_, service) = way {
+        explanation.service = Some(service.name.to_string());
+        explanation.say("route", format!("service {}", service.name));
+    }
     admit(head, &identity.keys, client, table)?;
     if !identity.keys.is_empty() {
         explanation.say("admit", format!("{client} may send keyed requests"));
     }
+    let service = match way {
+        Way::To(_, service) => service,
+        Way::Redirect(to) => {
+            let scheme = if head.is_secure { Scheme::Https } else { Scheme::Http };
+            let location = location(to, rule, head, &identity, scheme);
+            explanation.say("redirect", format!("{} to {location}", to.status));
+            explanation.redirect = Some(location);
+            return Ok(());
+        }
+    };
     let (target, reason) = pick::target(&identity, service, table)?;
     if explanation.picked(target, reason) {
         return Ok(());
@@ -160,6 +180,25 @@ impl Explanation {
             },
         );
         self.endpoint.is_some()
+    }
+
+    /// Says which route it is, its place among those of the same host and path, and who shares its requests.
+    fn ruled(&mut self, rule: &Rule, table: &Table) {
+        self.route = Some(rule.label().into_owned());
+        let (place, of) = rule.order;
+        let place =
+            if of > 1 { format!(", number {place} of {of} for its host and path") } else { String::new() };
+        self.say("route", format!("{rule}{place}"));
+        let Action::Forward(backends) = &rule.action else { return };
+        if backends.len() > 1 {
+            let name = |backend: &Backend| {
+                let service = backend.service.and_then(|index| table.estate.services.get(index));
+                service.map_or("no known service", |service| &*service.name)
+            };
+            let shares: Vec<_> =
+                backends.iter().map(|backend| format!("{} {}", name(backend), backend.weight)).collect();
+            self.say("route", format!("shared by weight: {}", shares.join(", ")));
+        }
     }
 
     fn told(&mut self, head: &impl Head, identity: &Identity) {

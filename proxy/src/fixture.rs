@@ -16,7 +16,7 @@ use crate::identify::{Identity, identify, join};
 use crate::pick;
 use crate::route::build::Builder;
 use crate::route::route;
-use crate::route::table::Table;
+use crate::route::table::{Service, Table};
 
 /// The domain of [`ESTATE`].
 pub(crate) const D: &str = "preview.localhost";
@@ -95,17 +95,26 @@ pub(crate) fn said(head: &PlainHead, table: &Table) -> String {
     }
 }
 
+/// The service that a request with this identity is for.
+pub(crate) fn service_of<'t>(
+    head: &PlainHead,
+    identity: &Identity,
+    table: &'t Table,
+) -> Result<&'t Service, Failure> {
+    Ok(pick::way(route(head, identity, table)?, table, 0)?.service().expect("no redirect"))
+}
+
 /// Identify, route and pick.
 pub(crate) fn decide<'t>(head: &PlainHead, table: &'t Table) -> Result<(Target<'t>, Reason), Failure> {
     let identity = identify(head, table)?;
-    pick::target(&identity, route(head, &identity, table)?, table)
+    pick::target(&identity, service_of(head, &identity, table)?, table)
 }
 
 /// What is decided, in one line: `checkout@42 fork`, `shop@baseline no_key`, or the word of the error.
 pub(crate) fn decided(head: &PlainHead, table: &Table) -> String {
     let service = || {
         let identity = identify(head, table)?;
-        route(head, &identity, table).map(|service| &service.name)
+        service_of(head, &identity, table).map(|service| &service.name)
     };
     match (service(), decide(head, table)) {
         (Err(failure), _) | (_, Err(failure)) => failure.code.to_string(),

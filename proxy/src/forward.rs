@@ -3,6 +3,8 @@
 
 pub mod body;
 pub mod carriers;
+pub mod deadline;
+pub mod filters;
 pub mod forwarded;
 pub mod hold;
 pub mod io;
@@ -131,8 +133,7 @@ async fn hold(
         table = worker.table.get();
         let Some(service) = same_service(&table, decision.service) else { break };
         let (target, reason) = pick::target(&decision.identity, service, &table)?;
-        let identity = decision.identity.clone();
-        let now = Decision { identity, service, target, reason, generation: table.generation };
+        let now = Decision { service, target, reason, generation: table.generation, ..decision.clone() };
         match send(worker, connection, service, target, outgoing, record).await {
             Ok(exchange) => {
                 record.decided(&now);
@@ -254,7 +255,7 @@ async fn attempt(
             Sender::Http2(sender) => sender.try_send_request(request).await,
         }
     };
-    let limit = service.timeouts.response;
+    let limit = outgoing.response_timeout.unwrap_or(service.timeouts.response);
     let sent = if limit.is_zero() {
         sending.await
     } else {

@@ -11,6 +11,8 @@ pub trait Head {
     fn path(&self) -> &str;
     /// What follows the first `?`.
     fn query(&self) -> Option<&str>;
+    /// Whether it came over TLS.
+    fn is_secure(&self) -> bool;
     /// Every field line, in order.
     fn fields(&self) -> impl Iterator<Item = (&str, &[u8])>;
 
@@ -25,12 +27,14 @@ pub trait Head {
 pub struct HttpHead<'a> {
     parts: &'a http::request::Parts,
     authority: &'a str,
+    is_secure: bool,
 }
 
 impl<'a> HttpHead<'a> {
-    /// A view of `parts`; `authority` is the one that [`crate::accept::request::check`] found.
-    pub const fn new(parts: &'a http::request::Parts, authority: &'a str) -> Self {
-        Self { parts, authority }
+    /// A view of `parts`; `authority` is the one that [`crate::accept::request::check`] found, and `is_secure` says
+    /// whether they came over TLS.
+    pub const fn new(parts: &'a http::request::Parts, authority: &'a str, is_secure: bool) -> Self {
+        Self { parts, authority, is_secure }
     }
 }
 
@@ -49,6 +53,10 @@ impl Head for HttpHead<'_> {
 
     fn query(&self) -> Option<&str> {
         self.parts.uri.query()
+    }
+
+    fn is_secure(&self) -> bool {
+        self.is_secure
     }
 
     fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
@@ -71,6 +79,8 @@ pub struct PlainHead {
     pub path: String,
     /// What follows the first `?`.
     pub query: Option<String>,
+    /// Whether it came over TLS.
+    pub is_secure: bool,
     /// Name, in lower case, and value.
     pub fields: Vec<(String, Vec<u8>)>,
 }
@@ -87,6 +97,7 @@ impl PlainHead {
             authority: authority.to_owned(),
             path: if path.is_empty() { "/".to_owned() } else { path.to_owned() },
             query,
+            is_secure: url.starts_with("https://"),
             fields: Vec::new(),
         }
     }
@@ -114,6 +125,10 @@ impl Head for PlainHead {
 
     fn query(&self) -> Option<&str> {
         self.query.as_deref()
+    }
+
+    fn is_secure(&self) -> bool {
+        self.is_secure
     }
 
     fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {

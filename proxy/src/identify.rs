@@ -32,6 +32,7 @@ pub(crate) use list::cookie_value;
 pub use list::percent_decoded;
 pub(crate) use path::segment as path_segment;
 pub use query::strip as strip_query;
+pub(crate) use query::value as query_value;
 pub use traceparent::{TraceParent, parse as parse_traceparent};
 
 /// What was read from a request: its keys, and what carriers in the URL leave of it.

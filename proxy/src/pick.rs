@@ -1,17 +1,66 @@
-//! Step 4: which target and which endpoint. Pure: loads, ejections, time and seed are arguments.
+//! Step 4: which backend, which target and which endpoint. Pure: loads, ejections, time and seed are arguments.
 
 pub mod passive;
 
 use std::sync::Arc;
 
 use sidetrack_config::key::{Key, MAX_KEYS};
-use sidetrack_config::model::UnknownPreview;
+use sidetrack_config::model::{Redirect, UnknownPreview};
 use smallvec::SmallVec;
 
 use crate::decision::{Reason, Target};
 use crate::error::{Code, Failure};
 use crate::identify::Identity;
+use crate::route::rule::{Action, Backend, Rule};
 use crate::route::table::{Endpoint, Preview, Service, Table};
+
+/// What a rule does with one request.
+#[derive(Clone, Copy, Debug)]
+pub enum Way<'t> {
+    /// It goes to the service of this backend, or to a fork of it.
+    To(&'t Backend, &'t Service),
+    /// The client is sent elsewhere.
+    Redirect(&'t Redirect),
+}
+
+impl<'t> Way<'t> {
+    /// The service that it goes to.
+    pub const fn service(self) -> Option<&'t Service> {
+        match self {
+            Self::To(_, service) => Some(service),
+            Self::Redirect(_) => None,
+        }
+    }
+}
+
+/// What `rule` does with the request that `seed` was drawn for: of its backends each takes its share by weight.
+///
+/// # Errors
+/// `internal` where no backend has a weight, or the one that was drawn is no service: the Gateway API wants 500.
+pub fn way<'t>(rule: &'t Rule, table: &'t Table, seed: u64) -> Result<Way<'t>, Failure> {
+    let backends = match &rule.action {
+        Action::Redirect(to) => return Ok(Way::Redirect(to)),
+        Action::Forward(backends) => backends,
+    };
+    let broken = |why: &str| Failure::new(Code::Internal, format!("route {rule}: {why}"));
+    let backend = weighted(backends, seed).ok_or_else(|| broken("no backend has a weight above zero"))?;
+    let service = backend.service.and_then(|index| table.estate.services.get(index));
+    let service = service.ok_or_else(|| broken("the backend of this request is no service that is known"))?;
+    Ok(Way::To(backend, service))
+}
+
+/// One backend, each as likely as its weight says.
+fn weighted(backends: &[Backend], seed: u64) -> Option<&Backend> {
+    let total: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();
+    let mut drawn = below(total, seed);
+    backends.iter().find(|backend| match drawn.checked_sub(u64::from(backend.weight)) {
+        Some(left) => {
+            drawn = left;
+            false
+        }
+        None => true,
+    })
+}
 
 /// The target of a request for `service`: the first preview that declares a fork of it, named keys in order and
 /// then their parents breadth-first; else the baseline.
@@ -138,9 +187,7 @@ pub fn endpoint<'t>(
 /// Two different numbers below `count`, or the only one twice; `None` below zero.
 fn draw_two(count: usize, seed: u64) -> Option<(usize, usize)> {
     let below = |limit: usize, seed: u64| {
-        // The high half of a product is spread evenly enough, and costs no division.
-        let product = u128::from(seed) * u128::try_from(limit).unwrap_or(1);
-        usize::try_from(product >> 64).unwrap_or(0)
+        usize::try_from(below(u64::try_from(limit).unwrap_or(1), seed)).unwrap_or(0)
     };
     if count < 2 {
         return (count == 1).then_some((0, 0));
@@ -148,6 +195,11 @@ fn draw_two(count: usize, seed: u64) -> Option<(usize, usize)> {
     let first = below(count, seed);
     let step = 1 + below(count - 1, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     Some((first, (first + step) % count))
+}
+
+/// A number below `limit`. The high half of a product is spread evenly enough, and costs no division.
+fn below(limit: u64, seed: u64) -> u64 {
+    u64::try_from((u128::from(seed) * u128::from(limit)) >> 64).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use crate::forward::body::Source;
 use crate::forward::forwarded::{REQUEST_ID, client};
 use crate::hex;
 use crate::identify::{CookieChange, Identity};
+use crate::pick::Way;
 use crate::route::snapshot::Held;
 use crate::route::table::Service;
 use crate::worker::Worker;
@@ -119,9 +120,9 @@ impl Record {
         self.identity = Some(identity.clone());
     }
 
-    /// The service is known.
-    pub fn routed(&mut self, service: &Service) {
-        self.service = Some(service.index);
+    /// The service is known, where the request goes to one.
+    pub fn routed(&mut self, way: Way<'_>) {
+        self.service = way.service().map(|service| service.index);
     }
 
     /// The target is known, or another one than before.

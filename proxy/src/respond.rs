@@ -1,5 +1,7 @@
 //! The answers that the proxy gives by itself, in three dresses, and what every answer gets on its way out.
 
+mod redirect;
+
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -12,6 +14,7 @@ use crate::identify::{CookieChange, join};
 use crate::record::{Record, ResponseBody, receipt};
 use crate::route::table::Table;
 use crate::worker::Worker;
+pub use redirect::{location, redirect};
 
 /// What an error looks like for this client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
-//! Step 3: host and path to service.
+//! Step 3: the rule that a request meets, by host, path and what else its route asks for.
 
 pub mod build;
 pub mod hosts;
+pub mod rule;
 pub mod sharded;
 pub mod snapshot;
 pub mod table;
@@ -9,42 +10,39 @@ pub mod table;
 use crate::error::{Code, Failure};
 use crate::head::Head;
 use crate::identify::{Identity, RouteHost, path_segment};
-use hosts::{Hit, is_within, normalised};
-use table::{Service, Table};
+use hosts::{is_within, normalised};
+use rule::Rule;
+use table::Table;
 
-/// The service that serves this request.
+/// The rule that says what becomes of this request.
 ///
 /// # Errors
 /// `no_route` where no route matches; `malformed_request` where a lenient server would read the path as one that
 /// another route matches, or that names a preview, so that what we route and what it serves would differ.
-pub fn route<'t, H: Head>(head: &H, identity: &Identity, table: &'t Table) -> Result<&'t Service, Failure> {
+pub fn route<'t, H: Head>(head: &H, identity: &Identity, table: &'t Table) -> Result<&'t Rule, Failure> {
     let path = identity.path(head);
     let found = find(head, identity, table, path);
+    let number = |rule: Option<&Rule>| rule.map(|rule| rule.index);
     let hides_key =
         |lenient: &str| identity.path_skip == 0 && path_segment(lenient, &table.estate.carriers).is_some();
     if let Some(lenient) = normalised(path)
-        && (hides_key(&lenient) || find(head, identity, table, &lenient) != found)
+        && (hides_key(&lenient) || number(find(head, identity, table, &lenient)) != number(found))
     {
         return Err(Failure::new(
             Code::MalformedRequest,
             "the path reads as another route or preview once '..', '//', %2e and %2f are resolved; write it resolved",
         ));
     }
-    let service = found.and_then(|hit| table.estate.services.get(hit.service));
-    service.map(AsRef::as_ref).ok_or_else(|| {
-        Failure::new(
-            Code::NoRoute,
-            format!(
-                "no route matches host {:?} and path {:?}",
-                short(&identity.host_text(head)),
-                short(path)
-            ),
-        )
+    found.ok_or_else(|| {
+        let (host, path) = (identity.host_text(head), short(path));
+        Failure::new(Code::NoRoute, format!("no route matches host {:?} and path {path:?}", short(&host)))
     })
 }
 
-fn find<H: Head>(head: &H, identity: &Identity, table: &Table, path: &str) -> Option<Hit> {
+fn find<'t, H: Head>(head: &H, identity: &Identity, table: &'t Table, path: &str) -> Option<&'t Rule> {
     let routes = &table.estate.routes;
+    let own = table.estate.carriers.query.as_deref();
+    let fits = |rule: &Rule| rule.fits(head, own);
     match &identity.host {
         // A host of its own has no rest: a wildcard route may know it, else it stands for the domain that it is below,
         // else for the shortest one that has a route.
@@ -53,11 +51,13 @@ fn find<H: Head>(head: &H, identity: &Identity, table: &Table, path: &str) -> Op
             let domains = &table.estate.domains;
             let above = domains.iter().filter(|domain| is_within(&own, domain));
             routes
-                .find_named(&own, path)
-                .or_else(|| above.chain(domains.iter().rev()).find_map(|base| routes.find_named(base, path)))
-                .or_else(|| routes.find(&own, path))
+                .find_named(&own, path, fits)
+                .or_else(|| {
+                    above.chain(domains.iter().rev()).find_map(|base| routes.find_named(base, path, fits))
+                })
+                .or_else(|| routes.find(&own, path, fits))
         }
-        _ => routes.find(&identity.host_text(head), path),
+        _ => routes.find(&identity.host_text(head), path, fits),
     }
 }
 

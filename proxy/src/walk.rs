@@ -17,11 +17,13 @@ use crate::admit::admit;
 use crate::decision::Decision;
 use crate::error::{Code, Failure};
 use crate::forward::body::Source;
+use crate::forward::deadline::within;
+use crate::forward::forwarded::scheme;
 use crate::forward::outgoing::Via;
-use crate::forward::{Outgoing, forward};
+use crate::forward::{Outgoing, filters, forward};
 use crate::head::HttpHead;
 use crate::identify::identify;
-use crate::pick;
+use crate::pick::{self, Way};
 use crate::record::{Record, ResponseBody};
 use crate::respond;
 use crate::route::route;
@@ -69,17 +71,28 @@ async fn walk(
     }
     let (parts, body) = request.into_parts();
     let authority = check(&parts, &TargetLimit(worker.limits.uri_bytes))?;
-    let head = HttpHead::new(&parts, authority.to_str().unwrap_or_default());
+    let head = HttpHead::new(&parts, authority.to_str().unwrap_or_default(), connection.secure);
     let identity = identify(&head, table)?;
     record.identified(&identity);
-    let service = route(&head, &identity, table)?;
-    record.routed(service);
+    let rule = route(&head, &identity, table)?;
+    let way = pick::way(rule, table, worker.random())?;
+    record.routed(way);
     admit(&head, &identity.keys, record.client(), table)?;
+    let (backend, service) = match way {
+        Way::To(backend, service) => (backend, service),
+        Way::Redirect(to) => {
+            let scheme = scheme(connection, &parts.headers);
+            return respond::redirect(to, rule, &head, &identity, scheme);
+        }
+    };
     let (target, reason) =
         pick::target(&identity, service, table).inspect_err(|failure| record.refused(failure))?;
-    let decision = Decision { identity, service, target, reason, generation: table.generation };
+    let generation = table.generation;
+    let decision = Decision { identity, rule, backend, service, target, reason, generation };
     record.decided(&decision);
     let via = Via { worker, connection, table, request_id: record.request_id() };
     let outgoing = Outgoing::new(parts, Source::new(body), &decision, authority, asked, &via)?;
-    forward(worker, connection, &decision, outgoing, record).await
+    let mut response = within(&decision, forward(worker, connection, &decision, outgoing, record)).await?;
+    filters::answer(response.headers_mut(), &decision);
+    Ok(response)
 }

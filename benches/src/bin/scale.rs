@@ -131,9 +131,9 @@ fn lookup(size: Size) -> Result<f64, Failed> {
     let begun = Instant::now();
     for head in heads.iter().cycle().take(ROUNDS) {
         let decided = identify(head, &table).and_then(|identity| {
-            let service = route(head, &identity, &table)?;
-            pick::target(&identity, service, &table)
-                .map(|(target, reason)| (target.endpoints().len(), reason))
+            let way = pick::way(route(head, &identity, &table)?, &table, 7)?;
+            let target = way.service().map(|service| pick::target(&identity, service, &table)).transpose()?;
+            Ok(target.map(|(target, reason)| (target.endpoints().len(), reason)))
         });
         black_box(decided).map_err(refused)?;
     }

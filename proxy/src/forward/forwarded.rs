@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use sidetrack_config::model::{Role, contains};
+use sidetrack_config::model::{Role, Scheme, contains};
 
 use crate::accept::connection::Connection;
 
@@ -45,6 +45,17 @@ fn address(text: &str) -> Option<IpAddr> {
     let address = plain.or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()));
     let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
     address.or_else(bare).map(|address: IpAddr| address.to_canonical())
+}
+
+/// The scheme that the client used: of its connection, or what a trusted proxy says.
+pub fn scheme(connection: &Connection, fields: &HeaderMap) -> Scheme {
+    let said = fields.get(PROTO).filter(|_| connection.trusted).map(HeaderValue::as_bytes);
+    match said {
+        Some(b"https") => Scheme::Https,
+        Some(b"http") => Scheme::Http,
+        _ if connection.secure => Scheme::Https,
+        _ => Scheme::Http,
+    }
 }
 
 /// Writes the fields for the next hop. A waypoint leaves them as they came.

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
@@ -13,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::body::{Gate, RequestBody, Source};
 use super::tunnel::ClientSide;
-use super::{carriers, forwarded, rewrite};
+use super::{carriers, filters, forwarded, rewrite};
 use crate::accept::connection::Connection;
 use crate::accept::hints::Hints;
 use crate::accept::http2::StreamIo;
@@ -49,6 +50,8 @@ pub struct Outgoing {
     pub authority: HeaderValue,
     /// Whether the client waits for `100 Continue`.
     pub expects: bool,
+    /// How long one upstream may take to its head, where the route says so; zero: for ever.
+    pub response_timeout: Option<Duration>,
     is_idempotent: bool,
     target: PathAndQuery,
     upstream_authority: HeaderValue,
@@ -83,7 +86,7 @@ impl Outgoing {
     ) -> Result<Self, Failure> {
         let Via { worker, connection, table, request_id } = *via;
         let identity = &decision.identity;
-        let head = HttpHead::new(&parts, authority.to_str().unwrap_or_default());
+        let head = HttpHead::new(&parts, authority.to_str().unwrap_or_default(), connection.secure);
         let path_prefix: Box<str> = identity.path_prefix(&head).into();
         let base_host: Option<HeaderValue> = match &decision.service.host {
             HostRewrite::Keep => None,
@@ -101,6 +104,7 @@ impl Outgoing {
             .headers
             .get(header::EXPECT)
             .is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        filters::request(&mut parts.headers, decision);
         for name in secrets(decision, table) {
             parts.headers.remove(name);
         }
@@ -124,9 +128,10 @@ impl Outgoing {
             hints: asked.hints,
             path_prefix,
             expects,
+            response_timeout: decision.rule.timeouts.backend_request,
             is_idempotent: parts.method.is_idempotent(),
             target,
-            upstream_authority: base_host.unwrap_or_else(|| authority.clone()),
+            upstream_authority: filters::host(decision).or(base_host).unwrap_or_else(|| authority.clone()),
             authority,
             secure: connection.secure,
             head: Some(parts),
@@ -232,13 +237,16 @@ fn target(
     table: &Table,
 ) -> Result<PathAndQuery, Failure> {
     let identity = &decision.identity;
+    // `*` asks about the server, not about a path.
+    let rewrites = filters::rewrites_path(decision) && parts.uri.path() != "*";
     if identity.path_skip == 0
         && !identity.strip_query
+        && !rewrites
         && let Some(target) = parts.uri.path_and_query()
     {
         return Ok(target.clone());
     }
-    let mut text = identity.path(head).to_owned();
+    let mut text = filters::path(decision, identity.path(head)).into_owned();
     let query = parts.uri.query().and_then(|query| match &table.estate.carriers.query {
         Some(name) if identity.strip_query => strip_query(query, name),
         _ => Some(query.to_owned()),

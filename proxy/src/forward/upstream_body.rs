@@ -25,6 +25,9 @@ pub enum BodyError {
     /// Nothing came for the service's idle time-out.
     #[error("the upstream stalled")]
     Stalled,
+    /// The time of its route was over.
+    #[error("the time-out of the route is over")]
+    Late,
 }
 
 /// A body from upstream, and the connection that it comes over.

@@ -52,8 +52,8 @@ fn is(name: &str, wanted: &str) -> bool {
     name == wanted || (name.contains('%') && percent_decoded(name).is_some_and(|name| name == wanted))
 }
 
-/// The first value of the parameter `name`, for the carriers of other tools.
-pub(super) fn value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+/// The first value of the parameter `name`, percent-decoded: for the carriers of other tools, and for routes.
+pub(crate) fn value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
     query.split('&').map(split).find(|(n, _)| is(n, name)).and_then(|(_, value)| percent_decoded(value))
 }
 

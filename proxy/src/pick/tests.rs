@@ -1,6 +1,7 @@
 //! DESIGN 2.2: which target.
 
 mod endpoint;
+mod way;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

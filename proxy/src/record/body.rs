@@ -1,11 +1,13 @@
 //! The body of an answer, with the record that ends with it.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Record;
 use crate::forward::upstream_body::{BodyError, UpstreamBody};
@@ -14,6 +16,8 @@ use crate::forward::upstream_body::{BodyError, UpstreamBody};
 pub struct ResponseBody {
     pub(super) content: Content,
     pub(super) record: Option<Record>,
+    /// When it is cut, through or not.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 /// Where a body comes from.
@@ -27,22 +31,35 @@ pub(super) enum Content {
 impl ResponseBody {
     /// No body.
     pub const fn empty() -> Self {
-        Self { content: Content::Own(None), record: None }
+        Self { content: Content::Own(None), record: None, deadline: None }
     }
 
     /// A body of our own.
     pub fn own(bytes: Bytes) -> Self {
-        Self { content: Content::Own(Some(bytes).filter(|bytes| !bytes.is_empty())), record: None }
+        Self {
+            content: Content::Own(Some(bytes).filter(|bytes| !bytes.is_empty())),
+            record: None,
+            deadline: None,
+        }
     }
 
     /// The body that the upstream sends.
     pub fn upstream(body: UpstreamBody) -> Self {
-        Self { content: Content::Upstream(Box::new(body)), record: None }
+        Self { content: Content::Upstream(Box::new(body)), record: None, deadline: None }
     }
 
     /// No body, but a tunnel that wants the record.
     pub const fn tunnel(give: oneshot::Sender<Record>) -> Self {
-        Self { content: Content::Tunnel(give), record: None }
+        Self { content: Content::Tunnel(give), record: None, deadline: None }
+    }
+
+    /// The same, cut at `deadline`. A tunnel has no end that a time-out could ask for.
+    #[must_use]
+    pub fn until(mut self, deadline: Instant) -> Self {
+        if matches!(self.content, Content::Upstream(_)) && !self.is_end_stream() {
+            self.deadline = Some(Box::pin(sleep_until(deadline)));
+        }
+        self
     }
 
     fn note(&mut self, frame: &Frame<Bytes>) {
@@ -67,6 +84,15 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            // Dropping what is left ends the upstream's connection.
+            self.content = Content::Own(None);
+            self.deadline = None;
+            self.record = None;
+            return Poll::Ready(Some(Err(BodyError::Late)));
+        }
         let polled = match &mut self.content {
             Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Content::Upstream(body) => Pin::new(body.as_mut()).poll_frame(cx),

@@ -102,7 +102,7 @@ impl Builder {
                 .collect(),
             role: config.role,
             services,
-            routes: Routes::new(&config.routes),
+            routes: Routes::new(&config.routes, &config.carriers),
             hold: Hold {
                 timeout: config.limits.hold_timeout,
                 requests: config.limits.hold_requests,

@@ -1,45 +1,55 @@
-//! Host and path prefix to service: one hash for the host, one for each path segment that a route of that host
-//! can have. Ten routes and a hundred thousand cost the same.
+//! Host and path to the rules of that place: one hash for the host, one for each path segment that a route of that
+//! host can have. Ten routes and a hundred thousand cost the same.
 
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use sidetrack_config::model::{Action, HostPattern, PathMatch, Route};
+use sidetrack_config::model::{Carriers, HostPattern, PathMatch, Route};
+use smallvec::SmallVec;
+
+use super::rule::Rule;
 
 type Map<V> = HashMap<Box<str>, V, RandomState>;
 
-/// A route that matched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hit {
-    /// Index of the service.
-    pub service: usize,
-    /// Index of the route, as written.
-    pub route: usize,
-}
+/// The rules of one host and path by index, in the order in which they are asked.
+type Candidates = SmallVec<[usize; 1]>;
 
-/// The routes of one host pattern, by path prefix.
+/// The routes of one host pattern, by path.
 #[derive(Debug, Default)]
 struct Paths {
-    root: Option<Hit>,
-    deeper: Map<Hit>,
+    exact: Map<Candidates>,
+    root: Candidates,
+    deeper: Map<Candidates>,
     /// Segments of the longest prefix: no request makes us look further.
     depth: usize,
 }
 
 impl Paths {
-    fn insert(&mut self, path: &str, hit: Hit) {
-        if path == "/" {
-            self.root = Some(hit);
-        } else {
-            self.depth = self.depth.max(path.matches('/').count());
-            self.deeper.insert(path.into(), hit);
+    fn at(&mut self, path: &PathMatch) -> &mut Candidates {
+        match path {
+            PathMatch::Exact(path) => self.exact.entry(path.clone()).or_default(),
+            PathMatch::Prefix(path) if &**path == "/" => &mut self.root,
+            PathMatch::Prefix(path) => {
+                self.depth = self.depth.max(path.matches('/').count());
+                self.deeper.entry(path.clone()).or_default()
+            }
         }
     }
 
-    /// The longest prefix of `path` in whole segments.
-    fn find(&self, path: &str) -> Option<Hit> {
+    fn all(&mut self) -> impl Iterator<Item = &mut Candidates> {
+        self.exact.values_mut().chain(self.deeper.values_mut()).chain([&mut self.root])
+    }
+
+    /// What `pick` finds among the candidates of the path itself, else of its longest prefix in whole segments that
+    /// has something for it.
+    fn find<T>(&self, path: &str, pick: impl Fn(&Candidates) -> Option<T>) -> Option<T> {
+        if !self.exact.is_empty()
+            && let Some(found) = self.exact.get(path).and_then(&pick)
+        {
+            return Some(found);
+        }
         if self.depth > 0 {
-            let mut ends: smallvec::SmallVec<[usize; 8]> = path
+            let mut ends: SmallVec<[usize; 8]> = path
                 .bytes()
                 .enumerate()
                 .skip(1)
@@ -50,26 +60,27 @@ impl Paths {
                 ends.push(path.len());
             }
             let longest =
-                ends.iter().rev().find_map(|end| path.get(..*end).and_then(|prefix| self.deeper.get(prefix)));
-            if let Some(hit) = longest {
-                return Some(*hit);
+                ends.iter().rev().find_map(|end| self.deeper.get(path.get(..*end)?).and_then(&pick));
+            if longest.is_some() {
+                return longest;
             }
         }
-        self.root
+        pick(&self.root)
     }
 }
 
 /// All routes of a configuration.
 #[derive(Debug, Default)]
 pub struct Routes {
+    rules: Vec<Rule>,
     exact: Map<Paths>,
     below: Map<Paths>,
     any: Paths,
 }
 
 impl Routes {
-    /// Builds the index of `routes`, which the check found free of twins.
-    pub fn new(routes: &[Route]) -> Self {
+    /// Builds the index of `routes`. `carriers` name fields that no filter may change.
+    pub fn new(routes: &[Route], carriers: &Carriers) -> Self {
         let mut index = Self::default();
         for (number, route) in routes.iter().enumerate() {
             let paths = match &route.host {
@@ -77,37 +88,57 @@ impl Routes {
                 HostPattern::Below(host) => index.below.entry(host.clone()).or_default(),
                 HostPattern::Any => &mut index.any,
             };
-            let Action::Forward(backends) = &route.action else { continue };
-            if let (PathMatch::Prefix(path), Some(service)) =
-                (&route.path, backends.iter().find_map(|backend| backend.service))
-            {
-                paths.insert(path, Hit { service, route: number });
-            }
+            paths.at(&route.path).push(number);
+            index.rules.push(Rule::new(number, route, carriers));
         }
+        index.sort(routes);
         index
     }
 
-    /// The route of the most specific host that has one for `path`, `*` included.
-    pub fn find(&self, host: &str, path: &str) -> Option<Hit> {
-        self.find_named(host, path).or_else(|| self.any.find(path))
+    /// Brings the rules of each host and path into the order of the Gateway API: one with a method, most header
+    /// fields, most query parameters, the smaller rank; then as they were written.
+    fn sort(&mut self, routes: &[Route]) {
+        let Self { rules, exact, below, any } = self;
+        let all = exact.values_mut().chain(below.values_mut()).chain([any]).flat_map(Paths::all);
+        for candidates in all.filter(|candidates| candidates.len() > 1) {
+            candidates.sort_by_key(|at| {
+                (rules.get(*at).map(Rule::precedence), routes.get(*at).map(|route| &route.rank), *at)
+            });
+            for (place, at) in candidates.iter().enumerate() {
+                if let Some(rule) = rules.get_mut(*at) {
+                    rule.order = (place + 1, candidates.len());
+                }
+            }
+        }
+    }
+
+    /// The first rule that `fits` of the most specific host that has one for `path`, `*` included.
+    pub fn find(&self, host: &str, path: &str, fits: impl Fn(&Rule) -> bool) -> Option<&Rule> {
+        self.find_named(host, path, &fits).or_else(|| self.any.find(path, self.first(&fits)))
     }
 
     /// The same, without the routes for any host.
-    pub fn find_named(&self, host: &str, path: &str) -> Option<Hit> {
-        if let Some(hit) = self.exact.get(host).and_then(|paths| paths.find(path)) {
-            return Some(hit);
+    pub fn find_named(&self, host: &str, path: &str, fits: impl Fn(&Rule) -> bool) -> Option<&Rule> {
+        let first = self.first(&fits);
+        if let Some(found) = self.exact.get(host).and_then(|paths| paths.find(path, &first)) {
+            return Some(found);
         }
         if self.below.is_empty() {
             return None;
         }
         let mut rest = host;
         while let Some((_, parent)) = rest.split_once('.') {
-            if let Some(hit) = self.below.get(parent).and_then(|paths| paths.find(path)) {
-                return Some(hit);
+            if let Some(found) = self.below.get(parent).and_then(|paths| paths.find(path, &first)) {
+                return Some(found);
             }
             rest = parent;
         }
         None
+    }
+
+    /// Gives the first of some candidates that `fits`.
+    fn first<'t>(&'t self, fits: impl Fn(&Rule) -> bool) -> impl Fn(&Candidates) -> Option<&'t Rule> {
+        move |candidates| candidates.iter().filter_map(|at| self.rules.get(*at)).find(|rule| fits(rule))
     }
 }
 
@@ -133,6 +164,8 @@ pub fn normalised(path: &str) -> Option<String> {
         return None;
     }
     let decoded = path.replace("%2e", ".").replace("%2E", ".").replace("%2f", "/").replace("%2F", "/");
+    // A last dot segment leaves its slash (RFC 3986 section 5.2.4), which an exact path can tell.
+    let is_folder = matches!(decoded.rsplit('/').next(), Some("" | "." | ".."));
     let mut segments: Vec<&str> = Vec::new();
     for segment in decoded.split('/') {
         match segment {
@@ -143,100 +176,9 @@ pub fn normalised(path: &str) -> Option<String> {
             other => segments.push(other),
         }
     }
-    Some(format!("/{}", segments.join("/")))
+    let slash = if is_folder && !segments.is_empty() { "/" } else { "" };
+    Some(format!("/{}{slash}", segments.join("/")))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn routes(list: &[(&str, &str)]) -> Routes {
-        let list: Vec<_> = list
-            .iter()
-            .enumerate()
-            .map(|(service, (host, path))| {
-                let host = match host.strip_prefix("*.") {
-                    Some(below) => HostPattern::Below(below.into()),
-                    None if *host == "*" => HostPattern::Any,
-                    None => HostPattern::Exact((*host).into()),
-                };
-                Route::to(host, *path, service)
-            })
-            .collect();
-        Routes::new(&list)
-    }
-
-    #[test]
-    fn most_specific_host_then_longest_prefix_in_whole_segments() {
-        let table = routes(&[
-            ("a.example.com", "/"),
-            ("a.example.com", "/api/checkout"),
-            ("*.example.com", "/"),
-            ("*.example.com", "/only-below"),
-            ("*", "/"),
-            ("b.example.com", "/api"),
-            ("*.b.example.com", "/"),
-        ]);
-        let service = |host: &str, path: &str| table.find(host, path).map(|hit| hit.service);
-        assert_eq!(service("a.example.com", "/"), Some(0));
-        assert_eq!(service("a.example.com", "/api/checkout"), Some(1));
-        assert_eq!(service("a.example.com", "/api/checkout/7/x"), Some(1));
-        assert_eq!(service("a.example.com", "/api/checkouts"), Some(0));
-        assert_eq!(service("a.example.com", "/api"), Some(0));
-        assert_eq!(service("x.y.example.com", "/"), Some(2));
-        assert_eq!(service("x.example.com", "/only-below/1"), Some(3));
-        assert_eq!(service("example.com", "/"), Some(4), "the wildcard is for hosts below");
-        assert_eq!(service("b.example.com", "/api/1"), Some(5));
-        assert_eq!(
-            service("b.example.com", "/other"),
-            Some(2),
-            "a host without such a path falls to the next"
-        );
-        assert_eq!(service("c.b.example.com", "/"), Some(6));
-    }
-
-    #[test]
-    fn what_a_lenient_server_would_read() {
-        for (path, read) in [
-            ("/a/b", None),
-            ("/a.b/c..d", None),
-            ("/a/../b", Some("/b")),
-            ("/a/%2e%2E/b", Some("/b")),
-            ("/a%2fb", Some("/a/b")),
-            ("//a///b/", Some("/a/b")),
-            ("/../..", Some("/")),
-        ] {
-            assert_eq!(normalised(path).as_deref(), read, "{path}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_index_agrees_with_a_walk_over_all(
-            list in prop::collection::btree_set(("(\\*\\.)?[ab]\\.[cd]|\\*", "(/[xy]){0,3}"), 0..12),
-            host in "([ab]\\.)?[ab]\\.[cd]",
-            path in "(/[xyz]{1,2}){1,4}",
-        ) {
-            let list: Vec<(String, String)> = list.into_iter()
-                .map(|(host, path)| (host, if path.is_empty() { "/".to_owned() } else { path })).collect();
-            let table = routes(&list.iter().map(|(h, p)| (h.as_str(), p.as_str())).collect::<Vec<_>>());
-            let expected = list.iter().enumerate().filter(|(_, (h, p))| {
-                let host_ok = match h.strip_prefix('*') {
-                    Some(below) => host.ends_with(below),
-                    None => *h == host,
-                };
-                host_ok && (p == "/" || path == *p || path.starts_with(&format!("{p}/")))
-            }).max_by_key(|(_, (h, p))| (!h.starts_with('*'), h.len(), p.len())).map(|(at, _)| at);
-            prop_assert_eq!(table.find(&host, &path).map(|hit| hit.route), expected);
-        }
-
-        #[test]
-        fn normalising_ends(path in "/[a./%2eEfF]{0,40}") {
-            if let Some(once) = normalised(&path) {
-                prop_assert!(once.starts_with('/'));
-                prop_assert!(!once.contains("//") && !once.contains("/../"));
-            }
-        }
-    }
-}
+mod tests;

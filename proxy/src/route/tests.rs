@@ -4,7 +4,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use crate::fixture::{ESTATE, decided, estate, estate_with, key, table};
+use crate::fixture::{ESTATE, decided, estate, estate_with, key, service_of, table};
 use crate::head::PlainHead;
 use crate::identify::identify;
 use crate::route::build::Builder;
@@ -14,7 +14,7 @@ use crate::route::table::Table;
 
 fn service(url: &str, table: &Table) -> String {
     let head = PlainHead::get(url);
-    let found = identify(&head, table).and_then(|identity| route(&head, &identity, table));
+    let found = identify(&head, table).and_then(|identity| service_of(&head, &identity, table));
     found.map_or_else(|failure| failure.code.to_string(), |service| service.name.to_string())
 }
 

@@ -18,7 +18,8 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(identity.keys.len() <= MAX_KEYS);
     assert_eq!(identity.keys.is_empty(), identity.carrier.is_none());
     assert!(identity.path(&head).len() + identity.path_prefix(&head).len() <= head.path.len() + 1);
-    if let Ok(service) = route(&head, &identity, table()) {
+    let way = route(&head, &identity, table()).and_then(|rule| pick::way(rule, table(), 7));
+    if let Some(service) = way.ok().and_then(pick::Way::service) {
         decided(&identity, service);
     }
     onward(&head, &identity);

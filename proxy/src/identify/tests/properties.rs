@@ -61,6 +61,7 @@ fn any_head() -> impl Strategy<Value = PlainHead> {
             authority,
             path,
             query,
+            is_secure: false,
             fields,
         },
     )

@@ -1,0 +1,33 @@
+//! The time that a route gives a whole exchange: its head is waited for so long, and its body is cut where that is over.
+
+use std::future::Future;
+use std::time::Duration;
+
+use http::Response;
+use tokio::time::{Instant, timeout_at};
+
+use crate::decision::Decision;
+use crate::error::{Code, Failure};
+use crate::record::ResponseBody;
+
+/// The answer of `work`, within the time of the decision's route.
+///
+/// # Errors
+/// Those of `work`, and `upstream_timeout` where its head is not there in time.
+pub async fn within(
+    decision: &Decision<'_>,
+    work: impl Future<Output = Result<Response<ResponseBody>, Failure>>,
+) -> Result<Response<ResponseBody>, Failure> {
+    let limit = decision.rule.timeouts.request.unwrap_or(Duration::ZERO);
+    if limit.is_zero() {
+        return work.await;
+    }
+    let deadline = Instant::now() + limit;
+    match timeout_at(deadline, work).await {
+        Ok(answer) => Ok(answer?.map(|body| body.until(deadline))),
+        Err(_) => {
+            let detail = format!("service {} did not answer within {limit:?}", decision.service.name);
+            Err(Failure::new(Code::UpstreamTimeout, detail))
+        }
+    }
+}
