@@ -1,42 +1,41 @@
 //! Step 5: sends the request to an endpoint of its target, and the answer back. What may be sent again, and what
 //! becomes of a fork that is down, is decided here and nowhere else.
 
+mod attempt;
 pub mod body;
 pub mod carriers;
 pub mod deadline;
 pub mod filters;
 pub mod forwarded;
 pub mod hold;
+pub mod http1;
 pub mod io;
 pub mod outgoing;
 pub mod pool;
 pub mod rewrite;
 pub mod tunnel;
+pub mod upload;
 pub mod upstream_body;
 pub mod upstream_tls;
 
-use std::error::Error as _;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Response, StatusCode, Version};
-use hyper::body::Incoming;
+use http::Response;
 use sidetrack_config::Key;
 use sidetrack_config::model::OnForkDown;
 use smallvec::SmallVec;
 
 use crate::accept::connection::Connection;
-use crate::accept::hints::Hints;
 use crate::decision::{Decision, Reason, Target};
 use crate::error::{Code, Failure};
 use crate::pick;
 use crate::record::{Record, ResponseBody};
-use crate::route::table::{Endpoint, Service, Table};
+use crate::route::table::{Service, Table};
 use crate::worker::Worker;
-use body::Gate;
+use attempt::{Exchange, Lost, Received, Whose, attempt};
 pub use outgoing::Outgoing;
-use pool::{ConnectError, Lease, Sender};
+use pool::ConnectError;
 use upstream_body::UpstreamBody;
 
 /// How often a held request looks for its fork: a pod that has just begun to listen tells nobody.
@@ -48,12 +47,6 @@ enum Unsent {
     Unreached(Option<ConnectError>),
     /// Something was written and no answer came.
     Failed(Failure),
-}
-
-/// One exchange with an upstream, its head received.
-struct Exchange {
-    response: Response<Incoming>,
-    lease: Lease,
 }
 
 /// Forwards a request, and gives the answer with its body still streaming.
@@ -179,9 +172,9 @@ async fn send(
                 continue;
             }
         };
-        let reused = lease.reused;
+        let reused = lease.is_reused();
         record.sending(endpoint.address, &outgoing.source);
-        match attempt(connection, service, endpoint, lease, outgoing).await {
+        match attempt(worker, connection, service, endpoint, lease, outgoing).await {
             Ok(exchange) => {
                 worker.pool.succeeded(endpoint);
                 return Ok(exchange);
@@ -209,119 +202,6 @@ async fn send(
     Err(Unsent::Unreached(last))
 }
 
-/// Why one attempt brought no answer.
-enum Lost {
-    /// No byte of the request was written.
-    Unwritten,
-    /// Written on a kept connection, not a byte came back, and the request may be repeated.
-    Silent,
-    /// Anything else.
-    Failed(Failure, Whose),
-}
-
-/// Whose fault a failure is: only the upstream's own count towards its ejection.
-#[derive(PartialEq, Eq)]
-enum Whose {
-    Upstream,
-    Other,
-}
-
-/// Sends the request over one connection and waits for the head of the answer.
-async fn attempt(
-    connection: &Rc<Connection>,
-    service: &Service,
-    endpoint: &Arc<Endpoint>,
-    mut lease: Lease,
-    outgoing: &mut Outgoing,
-) -> Result<Exchange, Lost> {
-    let http2 = endpoint.upstream.protocol.is_http2();
-    if http2 && outgoing.upgrade.is_some() {
-        let detail = format!("service {} speaks HTTP/2, over which nothing is upgraded", service.name);
-        return Err(Lost::Failed(Failure::new(Code::UpstreamProtocol, detail), Whose::Other));
-    }
-    let keep = lease.reused && outgoing.is_repeatable();
-    let gate = outgoing.expects.then(Arc::<Gate>::default);
-    let (read, written) = (lease.traffic.read(), lease.traffic.written());
-    let Some(mut request) = outgoing.request(http2, keep, gate.clone()) else {
-        return Err(Lost::Failed(
-            Failure::new(Code::Internal, "the request could not be built"),
-            Whose::Other,
-        ));
-    };
-    listen_for_hints(&mut request, Arc::clone(&outgoing.hints), connection.is_http2, gate);
-    let sending = async {
-        match &mut lease.sender {
-            Sender::Http1(sender) => sender.try_send_request(request).await,
-            Sender::Http2(sender) => sender.try_send_request(request).await,
-        }
-    };
-    let limit = outgoing.response_timeout.unwrap_or(service.timeouts.response);
-    let sent = if limit.is_zero() {
-        sending.await
-    } else {
-        let Ok(sent) = tokio::time::timeout(limit, sending).await else {
-            let detail = format!("service {} did not answer within {limit:?}", service.name);
-            return Err(Lost::Failed(Failure::new(Code::UpstreamTimeout, detail), Whose::Other));
-        };
-        sent
-    };
-    let mut error = match sent {
-        Ok(response) => return Ok(Exchange { response, lease }),
-        Err(error) => error,
-    };
-    if let Some(request) = error.take_message() {
-        outgoing.put_back(request);
-        return Err(Lost::Unwritten);
-    }
-    let error = error.into_error();
-    let unwritten = lease.traffic.written() == written || was_refused(&error);
-    let silent = lease.traffic.read() == read;
-    if outgoing.has_head() && !outgoing.source.is_touched() {
-        if unwritten {
-            return Err(Lost::Unwritten);
-        }
-        if lease.reused && silent {
-            return Err(Lost::Silent);
-        }
-    }
-    tracing::debug!(service = %service.name, endpoint = %endpoint.address, %error, source = ?error.source(), "no answer");
-    if outgoing.source.is_broken() {
-        let failure = Failure::new(Code::MalformedRequest, "the request body broke off");
-        return Err(Lost::Failed(failure, Whose::Other));
-    }
-    if error.is_parse() {
-        let detail = format!("service {} did not answer in HTTP", service.name);
-        return Err(Lost::Failed(Failure::new(Code::UpstreamProtocol, detail), Whose::Upstream));
-    }
-    Err(Lost::Failed(broke_off(service), Whose::Upstream))
-}
-
-/// Whether an HTTP/2 server says that it has not processed the request (RFC 9113 section 8.7).
-fn was_refused(error: &hyper::Error) -> bool {
-    let reason =
-        error.source().and_then(|source| source.downcast_ref::<h2::Error>()).and_then(h2::Error::reason);
-    reason == Some(h2::Reason::REFUSED_STREAM)
-}
-
-/// Passes 1xx answers on. 100 opens the gate of the body, whereupon the HTTP/1.1 library says it to the client by
-/// itself; over HTTP/2 it is said here.
-fn listen_for_hints<B>(
-    request: &mut http::Request<B>,
-    hints: Arc<Hints>,
-    is_http2: bool,
-    gate: Option<Arc<Gate>>,
-) {
-    hyper::ext::on_informational(request, move |response| {
-        let is_continue = response.status() == StatusCode::CONTINUE;
-        if let Some(gate) = gate.as_ref().filter(|_| is_continue) {
-            gate.open();
-        }
-        if !is_continue || (is_http2 && gate.is_some()) {
-            hints.send(response.status(), response.headers());
-        }
-    });
-}
-
 /// The upstream's answer for the client: what belongs to the upstream's connection is cut, the body streams.
 fn answer(
     worker: &Rc<Worker>,
@@ -330,24 +210,25 @@ fn answer(
     mut outgoing: Outgoing,
     record: &mut Record,
 ) -> Result<Response<ResponseBody>, Failure> {
-    let Exchange { mut response, lease } = exchange;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(client) = outgoing.upgrade.take() else {
-            let detail = format!("service {} switched protocols unasked", service.name);
-            return Err(Failure::new(Code::UpstreamProtocol, detail));
-        };
-        return Ok(tunnel::open(worker, client, response, lease, service.timeouts.idle, record));
-    }
-    // An intermediary speaks its own version (RFC 9110 section 2.5), not an HTTP/1.0 upstream's.
-    *response.version_mut() = Version::HTTP_11;
-    rewrite::strip_hop_by_hop(response.headers_mut());
+    let Exchange { mut head, body } = exchange;
+    let idle = service.timeouts.idle;
+    let body = match body {
+        Received::Upgrade(lease) => {
+            let Some(client) = outgoing.upgrade.take() else {
+                let detail = format!("service {} switched protocols unasked", service.name);
+                return Err(Failure::new(Code::UpstreamProtocol, detail));
+            };
+            return Ok(tunnel::open(worker, client, head, lease, idle, record));
+        }
+        Received::Http1(body) => UpstreamBody::http1(body, idle),
+        Received::Http2(body) => UpstreamBody::http2(body, idle),
+    };
+    rewrite::strip_hop_by_hop(head.headers_mut());
     if !outgoing.path_prefix.is_empty() {
         let authority = outgoing.authority.to_str().unwrap_or_default();
-        rewrite::restore_prefix(response.headers_mut(), &outgoing.path_prefix, authority);
+        rewrite::restore_prefix(head.headers_mut(), &outgoing.path_prefix, authority);
     }
-    let idle = service.timeouts.idle;
-    Ok(response
-        .map(|body| ResponseBody::upstream(UpstreamBody::new(body, outgoing.source, lease, worker, idle))))
+    Ok(head.map(|()| ResponseBody::upstream(body)))
 }
 
 /// The failure of a request whose fork is down.

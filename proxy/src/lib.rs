@@ -10,6 +10,7 @@
 pub mod accept;
 pub mod admit;
 pub mod forward;
+pub mod h1;
 pub mod identify;
 pub mod pick;
 pub mod record;

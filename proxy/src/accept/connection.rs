@@ -23,7 +23,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::body::ClientBody;
+use super::body::{ClientBody, Waiting};
 use super::early::{Client, Prefixed, Wire};
 use super::hints::Hints;
 use super::http2;
@@ -356,8 +356,11 @@ async fn serve_http1(worker: Rc<Worker>, connection: Rc<Connection>, client: Cli
     let limits = worker.limits;
     let service = service_fn(move |request: Request<Incoming>| {
         let asked = Asked { hints: Arc::clone(&connection.hints), stream: None };
-        let walking =
-            walk::serve(Rc::clone(&worker), Rc::clone(&connection), request.map(ClientBody::Http1), asked);
+        let request = request.map(|body| {
+            let left = hyper::body::Body::size_hint(&body).exact();
+            ClientBody::Http1(body, Waiting::of(left))
+        });
+        let walking = walk::serve(Rc::clone(&worker), Rc::clone(&connection), request, asked);
         walking.map(Ok::<_, Infallible>)
     });
     let mut builder = http1::Builder::new();

@@ -20,7 +20,7 @@ use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
-use super::body::ClientBody;
+use super::body::{ClientBody, Waiting};
 use super::connection::{Connection, Signal};
 use super::early::Client;
 use super::hints::Hints;
@@ -126,7 +126,7 @@ async fn stream(
         None => {
             let length =
                 parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-            (ClientBody::Http2(body, length), None)
+            (ClientBody::Http2(body, Waiting::of(length)), None)
         }
     };
     let walking = walk::serve(worker, connection, Request::from_parts(parts, body), asked);

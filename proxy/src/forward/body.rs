@@ -1,4 +1,4 @@
-//! The request body on its way upstream: streamed, counted, and recoverable as long as no byte of it was taken.
+//! The request body on its way upstream: streamed, counted, and recoverable as long as no byte of it was used.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -6,11 +6,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
@@ -18,7 +19,7 @@ use crate::accept::body::{Broken, ClientBody};
 
 /// How long a client that expects `100 Continue` is kept waiting for an upstream that does not say it. The time
 /// that curl waits by itself; RFC 9110 section 10.1.1 forbids to wait for ever.
-const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+pub const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
 /// Where the body of one request comes from; shared between the attempts to send it.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Source {
         }
     }
 
-    /// Whether any of it was read, so that it can't be sent again.
+    /// Whether any of it was used, so that it can't be sent again.
     pub fn is_touched(&self) -> bool {
         self.touched.get()
     }
@@ -53,14 +54,72 @@ impl Source {
         self.broken.get()
     }
 
-    /// Whether all of it was read.
+    /// Whether all of it was used.
     pub fn is_done(&self) -> bool {
-        self.done.get() || self.incoming.borrow().is_end_stream()
+        self.done.get() || self.incoming.borrow().is_ended()
     }
 
-    /// Bytes read from the client.
+    /// Bytes of it that were used.
     pub fn bytes(&self) -> u64 {
         self.bytes.get()
+    }
+
+    /// How many bytes are left, where that is known.
+    pub fn left(&self) -> Option<u64> {
+        self.incoming.borrow().left()
+    }
+
+    /// Waits for bytes, and says how many there are; zero: the body has ended.
+    ///
+    /// # Errors
+    /// The client broke off.
+    pub fn poll_data(&self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+        let polled = ready!(self.incoming.borrow_mut().poll_data(cx));
+        match &polled {
+            Ok(0) => self.done.set(true),
+            Ok(_) => {}
+            Err(_) => {
+                self.touched.set(true);
+                self.broken.set(true);
+            }
+        }
+        Poll::Ready(polled)
+    }
+
+    /// Shows the bytes that wait to `using`, which says how many it has used.
+    ///
+    /// # Errors
+    /// Those of `using`.
+    pub fn with_data<E>(&self, using: impl FnOnce(&[u8]) -> Result<usize, E>) -> Result<usize, E> {
+        let mut incoming = self.incoming.borrow_mut();
+        let count = using(incoming.data())?;
+        if count > 0 {
+            incoming.consume(count);
+            self.used(count);
+        }
+        Ok(count)
+    }
+
+    /// Takes all bytes that wait.
+    fn take(&self) -> Bytes {
+        let data = self.incoming.borrow_mut().take();
+        self.used(data.len());
+        data
+    }
+
+    /// The trailers, once, after the end.
+    pub fn take_trailers(&self) -> Option<HeaderMap> {
+        self.incoming.borrow_mut().take_trailers()
+    }
+
+    fn used(&self, count: usize) {
+        self.touched.set(true);
+        self.bytes.set(self.bytes.get() + u64::try_from(count).unwrap_or(0));
+    }
+
+    /// The length that was announced has been used: whatever else would come is no part of the body.
+    pub fn complete(&self) {
+        self.done.set(true);
     }
 }
 
@@ -85,7 +144,7 @@ struct Waiting {
     at_most: Pin<Box<Sleep>>,
 }
 
-/// A request body as one attempt sends it.
+/// A request body as one attempt sends it over HTTP/2.
 #[derive(Debug)]
 pub struct RequestBody {
     source: Option<Rc<Source>>,
@@ -117,29 +176,19 @@ impl Body for RequestBody {
             self.waiting = None;
         }
         let Some(source) = &self.source else { return Poll::Ready(None) };
-        let polled = Pin::new(&mut *source.incoming.borrow_mut()).poll_frame(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                source.touched.set(true);
-                if let Some(data) = frame.data_ref() {
-                    source.bytes.set(source.bytes.get() + u64::try_from(data.len()).unwrap_or(0));
-                }
-            }
-            Poll::Ready(Some(Err(_))) => {
-                source.touched.set(true);
-                source.broken.set(true);
-            }
-            Poll::Ready(None) => source.done.set(true),
-            Poll::Pending => {}
-        }
-        polled
+        Poll::Ready(match ready!(source.poll_data(cx)) {
+            Ok(0) => source.take_trailers().map(|trailers| Ok(Frame::trailers(trailers))),
+            Ok(_) => Some(Ok(Frame::data(source.take()))),
+            Err(error) => Some(Err(error)),
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.source.as_ref().is_none_or(|source| source.incoming.borrow().is_end_stream())
+        self.source.as_ref().is_none_or(|source| source.incoming.borrow().is_ended())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.source.as_ref().map_or(SizeHint::with_exact(0), |source| source.incoming.borrow().size_hint())
+        let left = self.source.as_ref().map_or(Some(0), |source| source.left());
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

@@ -11,8 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// Bytes that went each way; shared with who sends requests. One thread writes and reads it: it is atomic only because
-/// an upgraded connection has to be `Send`.
+/// Bytes that went each way; shared with who sends requests.
 #[derive(Debug, Default)]
 pub struct Traffic {
     read: AtomicU64,
@@ -36,14 +35,68 @@ fn add(counter: &AtomicU64, count: usize) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
 }
 
-/// What carries the bytes.
+/// A connection to an upstream.
 #[derive(Debug)]
-enum Wire {
+pub enum Wire {
+    /// Cleartext.
     Clear(TcpStream),
+    /// TLS, handshake done.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// A connection to an upstream.
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Clear(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Clear(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Clear(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            // There is nothing between us and the system.
+            Self::Clear(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Clear(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A connection whose bytes are counted, for the HTTP/2 library that hides them.
 #[derive(Debug)]
 pub struct Metered {
     wire: Wire,
@@ -51,14 +104,9 @@ pub struct Metered {
 }
 
 impl Metered {
-    /// A cleartext connection.
-    pub fn clear(stream: TcpStream) -> Self {
-        Self { wire: Wire::Clear(stream), traffic: Arc::default() }
-    }
-
-    /// A connection over TLS, handshake done.
-    pub fn tls(stream: TlsStream<TcpStream>) -> Self {
-        Self { wire: Wire::Tls(Box::new(stream)), traffic: Arc::default() }
+    /// Counts what goes over `wire`.
+    pub fn new(wire: Wire) -> Self {
+        Self { wire, traffic: Arc::default() }
     }
 
     /// The counters.
@@ -81,10 +129,7 @@ impl AsyncRead for Metered {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let result = match &mut self.wire {
-            Wire::Clear(stream) => Pin::new(stream).poll_read(cx, buf),
-            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
-        };
+        let result = Pin::new(&mut self.wire).poll_read(cx, buf);
         add(&self.traffic.read, buf.filled().len().saturating_sub(before));
         result
     }
@@ -92,10 +137,7 @@ impl AsyncRead for Metered {
 
 impl AsyncWrite for Metered {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = match &mut self.wire {
-            Wire::Clear(stream) => Pin::new(stream).poll_write(cx, buf),
-            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
-        };
+        let result = Pin::new(&mut self.wire).poll_write(cx, buf);
         self.wrote(result)
     }
 
@@ -104,10 +146,7 @@ impl AsyncWrite for Metered {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = match &mut self.wire {
-            Wire::Clear(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
-        };
+        let result = Pin::new(&mut self.wire).poll_write_vectored(cx, bufs);
         self.wrote(result)
     }
 
@@ -116,16 +155,10 @@ impl AsyncWrite for Metered {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.wire {
-            Wire::Clear(stream) => Pin::new(stream).poll_flush(cx),
-            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
-        }
+        Pin::new(&mut self.wire).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.wire {
-            Wire::Clear(stream) => Pin::new(stream).poll_shutdown(cx),
-            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 }

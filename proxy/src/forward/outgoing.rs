@@ -14,12 +14,14 @@ use tokio::sync::oneshot;
 
 use super::body::{Gate, RequestBody, Source};
 use super::tunnel::ClientSide;
+use super::upload::Framing;
 use super::{carriers, filters, forwarded, rewrite};
 use crate::accept::connection::Connection;
 use crate::accept::hints::Hints;
 use crate::accept::http2::StreamIo;
 use crate::decision::Decision;
 use crate::error::{Code, Failure};
+use crate::h1::write;
 use crate::head::HttpHead;
 use crate::identify::strip_query;
 use crate::route::table::Table;
@@ -31,6 +33,9 @@ const WEBSOCKET_VERSION: HeaderName = HeaderName::from_static("sec-websocket-ver
 
 /// Fields that a request may get on its way.
 const ADDED: usize = 12;
+
+/// Room for the head of a common request.
+const HEAD: usize = 1 << 10;
 
 /// A request on its way upstream.
 pub struct Outgoing {
@@ -145,30 +150,63 @@ impl Outgoing {
         self.is_idempotent && self.upgrade.is_none() && !self.source.is_touched()
     }
 
-    /// The request for one attempt. With `keep` a copy of the head stays, for another attempt.
-    pub fn request(
-        &mut self,
-        http2: bool,
-        keep: bool,
-        gate: Option<Arc<Gate>>,
-    ) -> Option<Request<RequestBody>> {
-        let kept = self.kept.take();
-        let mut parts = self.head.take().or_else(|| kept.map(Kept::into_head))?;
+    /// The head as HTTP/1.1 writes it, and how the body behind it is delimited; `None` where an attempt has the head.
+    pub fn http1(&self) -> Option<(Vec<u8>, Framing)> {
+        let parts = self.head.as_ref()?;
+        let mut out = Vec::with_capacity(HEAD);
+        for text in [parts.method.as_str(), " ", self.target.as_str(), " HTTP/1.1\r\n"] {
+            out.extend_from_slice(text.as_bytes());
+        }
+        write::field(&mut out, "host", self.upstream_authority.as_bytes());
+        for (name, value) in &parts.headers {
+            if !matches!(*name, header::HOST | header::CONTENT_LENGTH | header::TRANSFER_ENCODING) {
+                write::field(&mut out, name.as_str(), value.as_bytes());
+            }
+        }
+        let framing = match self.source.left() {
+            Some(0) => Framing::Ended,
+            Some(length) => Framing::Length(length),
+            None => Framing::Chunked,
+        };
+        match framing {
+            Framing::Length(length) => write::content_length(&mut out, length),
+            Framing::Chunked => write::field(&mut out, "transfer-encoding", b"chunked"),
+            // A method that has a body says that there is none (RFC 9110 section 8.6).
+            Framing::Ended
+                if parts.headers.contains_key(header::CONTENT_LENGTH)
+                    || matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) =>
+            {
+                write::content_length(&mut out, 0);
+            }
+            Framing::Ended => {}
+        }
+        out.extend_from_slice(b"\r\n");
+        Some((out, framing))
+    }
+
+    /// The method.
+    pub fn method(&self) -> Method {
+        self.head.as_ref().map_or(Method::GET, |head| head.method.clone())
+    }
+
+    /// The request for one attempt over HTTP/2. With `keep` a copy of the head stays, for another attempt.
+    pub fn http2(&mut self, keep: bool, gate: Option<Arc<Gate>>) -> Option<Request<RequestBody>> {
+        let mut parts = self.take_head()?;
         self.kept = keep.then(|| Kept::of(&parts));
+        parts.version = Version::HTTP_2;
+        parts.headers.remove(header::HOST);
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = Some(self.target.clone());
-        if http2 {
-            parts.version = Version::HTTP_2;
-            parts.headers.remove(header::HOST);
-            uri.scheme = Some(if self.secure { Scheme::HTTPS } else { Scheme::HTTP });
-            uri.authority = http::uri::Authority::try_from(self.upstream_authority.as_bytes()).ok();
-        } else {
-            parts.version = Version::HTTP_11;
-            parts.headers.insert(header::HOST, self.upstream_authority.clone());
-        }
+        uri.scheme = Some(if self.secure { Scheme::HTTPS } else { Scheme::HTTP });
+        uri.authority = http::uri::Authority::try_from(self.upstream_authority.as_bytes()).ok();
         parts.uri = Uri::from_parts(uri).ok()?;
         let body = (!self.source.is_done()).then(|| Rc::clone(&self.source));
         Some(Request::from_parts(parts, RequestBody::new(body, gate)))
+    }
+
+    fn take_head(&mut self) -> Option<Parts> {
+        let kept = self.kept.take();
+        self.head.take().or_else(|| kept.map(Kept::into_head))
     }
 
     /// Takes back the request of an attempt that wrote nothing.
@@ -188,8 +226,8 @@ impl Outgoing {
         let fields = self.head.as_ref().map_or(0, |head| {
             head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
         });
-        let body = http_body::Body::size_hint(&RequestBody::new(Some(Rc::clone(&self.source)), None));
-        u64::try_from(fields).unwrap_or(u64::MAX).saturating_add(body.upper().unwrap_or(window).min(window))
+        let body = self.source.left().unwrap_or(window).min(window);
+        u64::try_from(fields).unwrap_or(u64::MAX).saturating_add(body)
     }
 }
 

@@ -8,13 +8,14 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sidetrack_config::limits::Limits;
 use tokio::net::TcpStream;
 
 use super::body::RequestBody;
-use super::io::{Metered, Traffic};
+use super::http1::{Http1, Open};
+use super::io::{Metered, Traffic, Wire};
 use crate::pick::View;
 use crate::pick::passive::Passive;
 use crate::record::metrics::WorkerStats;
@@ -45,8 +46,7 @@ pub enum ConnectError {
 }
 
 struct Idle {
-    sender: http1::SendRequest<RequestBody>,
-    traffic: Arc<Traffic>,
+    conn: Http1,
     since: Instant,
 }
 
@@ -77,27 +77,50 @@ pub struct Pool {
     stats: Arc<WorkerStats>,
 }
 
-/// A connection for one exchange. Dropped, it closes; given back, it serves again.
-pub struct Lease {
-    /// What sends the request.
-    pub sender: Sender,
-    /// Bytes on the connection so far.
-    pub traffic: Arc<Traffic>,
+/// A connection for one exchange. Dropped, it closes, or what was sent over it is given up; given back, it serves again.
+pub struct Leased<C> {
+    /// The connection.
+    pub conn: C,
     /// Whether it has served before.
     pub reused: bool,
     counted: Counted,
 }
 
-/// The two ways to send a request.
-pub enum Sender {
+impl<C> Leased<C> {
+    /// The connection, and what counts it.
+    pub fn split(self) -> (Counted, C) {
+        (self.counted, self.conn)
+    }
+}
+
+/// A stream of a shared connection.
+pub struct Http2 {
+    /// What sends the request.
+    pub sender: http2::SendRequest<RequestBody>,
+    /// Bytes on the connection so far.
+    pub traffic: Arc<Traffic>,
+}
+
+/// A connection of either version.
+pub enum Lease {
     /// One exchange at a time.
-    Http1(http1::SendRequest<RequestBody>),
+    Http1(Leased<Http1>),
     /// A stream of a shared connection.
-    Http2(http2::SendRequest<RequestBody>),
+    Http2(Leased<Http2>),
+}
+
+impl Lease {
+    /// Whether the connection has served before.
+    pub const fn is_reused(&self) -> bool {
+        match self {
+            Self::Http1(lease) => lease.reused,
+            Self::Http2(lease) => lease.reused,
+        }
+    }
 }
 
 /// Counts one request as under way, at its endpoint and on its shared connection.
-struct Counted {
+pub struct Counted {
     local: Rc<Local>,
     streams: Option<Rc<Cell<u32>>>,
 }
@@ -173,18 +196,10 @@ impl Pool {
             }
             return self.limited(endpoint, self.open_http2(endpoint, &local)).await;
         }
-        while !fresh && let Some(mut idle) = pop(&local) {
+        while !fresh && let Some(mut conn) = pop(&local) {
             // Those that have idled too long are swept away, so that no clock has to be read here.
-            let usable =
-                !idle.sender.is_closed() && (idle.sender.is_ready() || settled(&mut idle.sender).await);
-            if usable {
-                let counted = Counted::new(&local, None);
-                return Ok(Lease {
-                    sender: Sender::Http1(idle.sender),
-                    traffic: idle.traffic,
-                    reused: true,
-                    counted,
-                });
+            if conn.is_quiet() {
+                return Ok(Lease::Http1(Leased { conn, reused: true, counted: Counted::new(&local, None) }));
             }
         }
         self.limited(endpoint, self.open_http1(endpoint, &local)).await
@@ -203,26 +218,12 @@ impl Pool {
     }
 
     async fn open_http1(&self, endpoint: &Endpoint, local: &Rc<Local>) -> Result<Lease, ConnectError> {
-        let io = connect(endpoint).await?;
-        let traffic = io.traffic();
-        let (sender, connection) =
-            http1::Builder::new().max_buf_size(64 << 10).handshake(TokioIo::new(io)).await?;
-        let gauge = Open::new(&self.stats);
-        tokio::task::spawn_local(async move {
-            // Its errors reach whoever waits for an answer on it.
-            let _ = connection.with_upgrades().await;
-            drop(gauge);
-        });
-        Ok(Lease {
-            sender: Sender::Http1(sender),
-            traffic,
-            reused: false,
-            counted: Counted::new(local, None),
-        })
+        let conn = Http1::new(connect(endpoint).await?, &self.stats);
+        Ok(Lease::Http1(Leased { conn, reused: false, counted: Counted::new(local, None) }))
     }
 
     async fn open_http2(&self, endpoint: &Endpoint, local: &Rc<Local>) -> Result<Lease, ConnectError> {
-        let io = connect(endpoint).await?;
+        let io = Metered::new(connect(endpoint).await?);
         let traffic = io.traffic();
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
@@ -245,16 +246,14 @@ impl Pool {
             used: Cell::new(Instant::now()),
         });
         let counted = Counted::new(local, Some(&streams));
-        Ok(Lease { sender: Sender::Http2(sender), traffic, reused: false, counted })
+        Ok(Lease::Http2(Leased { conn: Http2 { sender, traffic }, reused: false, counted }))
     }
 
     /// Takes back a connection whose answer was read to its end.
-    pub fn give_back(&self, lease: Lease) {
-        // A shared connection was never taken away.
-        let Sender::Http1(sender) = lease.sender else { return };
+    pub fn give_back(&self, lease: Leased<Http1>) {
         let mut idle = lease.counted.local.idle.borrow_mut();
-        if idle.len() < self.idle_limit && !sender.is_closed() {
-            idle.push(Idle { sender, traffic: lease.traffic, since: self.now.get() });
+        if idle.len() < self.idle_limit {
+            idle.push(Idle { conn: lease.conn, since: self.now.get() });
         }
     }
 
@@ -282,7 +281,7 @@ impl Pool {
         let limit = self.idle_timeout;
         self.now.set(Instant::now());
         self.locals.borrow_mut().retain(|_, local| {
-            local.idle.borrow_mut().retain(|idle| idle.since.elapsed() < limit && !idle.sender.is_closed());
+            local.idle.borrow_mut().retain_mut(|idle| idle.since.elapsed() < limit && idle.conn.is_quiet());
             local.shared.borrow_mut().retain(|shared| {
                 let idle = shared.streams.get() == 0 && shared.used.get().elapsed() > 15 * limit;
                 !shared.sender.is_closed() && !idle
@@ -292,30 +291,8 @@ impl Pool {
     }
 }
 
-/// Counts an upstream connection for as long as it is open.
-struct Open(Arc<WorkerStats>);
-
-impl Open {
-    fn new(stats: &Arc<WorkerStats>) -> Self {
-        let stats = Arc::clone(stats);
-        stats.upstream_connections.inc();
-        Self(stats)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.upstream_connections.dec();
-    }
-}
-
-/// Waits until a connection that has just ended its exchange is ready for the next one, or turns out to be closed.
-async fn settled(sender: &mut http1::SendRequest<RequestBody>) -> bool {
-    matches!(tokio::time::timeout(Duration::from_millis(100), sender.ready()).await, Ok(Ok(())))
-}
-
-fn pop(local: &Local) -> Option<Idle> {
-    local.idle.borrow_mut().pop()
+fn pop(local: &Local) -> Option<Http1> {
+    local.idle.borrow_mut().pop().map(|idle| idle.conn)
 }
 
 fn shared(local: &Rc<Local>) -> Option<Lease> {
@@ -323,23 +300,22 @@ fn shared(local: &Rc<Local>) -> Option<Lease> {
     all.retain(|shared| !shared.sender.is_closed());
     let free = all.iter().find(|shared| shared.streams.get() < STREAMS)?;
     free.used.set(Instant::now());
-    let sender = Sender::Http2(free.sender.clone());
-    let counted = Counted::new(local, Some(&free.streams));
-    Some(Lease { sender, traffic: Arc::clone(&free.traffic), reused: true, counted })
+    let conn = Http2 { sender: free.sender.clone(), traffic: Arc::clone(&free.traffic) };
+    Some(Lease::Http2(Leased { conn, reused: true, counted: Counted::new(local, Some(&free.streams)) }))
 }
 
 /// A new connection to `endpoint`, TLS done.
 ///
 /// # Errors
 /// Why there is none.
-pub async fn connect(endpoint: &Endpoint) -> Result<Metered, ConnectError> {
+pub async fn connect(endpoint: &Endpoint) -> Result<Wire, ConnectError> {
     let stream = TcpStream::connect(endpoint.address).await?;
     stream.set_nodelay(true)?;
-    let Some(tls) = &endpoint.upstream.tls else { return Ok(Metered::clear(stream)) };
+    let Some(tls) = &endpoint.upstream.tls else { return Ok(Wire::Clear(stream)) };
     let name = endpoint.server_name.clone().ok_or(ConnectError::NoServerName)?;
     let stream = tokio_rustls::TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?;
     if endpoint.upstream.protocol.is_http2() && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
         return Err(ConnectError::NoHttp2);
     }
-    Ok(Metered::tls(stream))
+    Ok(Wire::Tls(Box::new(stream)))
 }

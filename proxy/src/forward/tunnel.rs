@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use http::{Response, StatusCode, header};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 
-use super::pool::Lease;
+use super::http1::Http1;
+use super::pool::Leased;
 use crate::accept::http2::StreamIo;
 use crate::drain::Phase;
 use crate::record::{Record, ResponseBody};
@@ -38,38 +38,37 @@ pub enum ClientSide {
 pub fn open(
     worker: &Rc<Worker>,
     client: ClientSide,
-    mut response: Response<Incoming>,
-    lease: Lease,
+    response: Response<()>,
+    lease: Leased<Http1>,
     idle: Duration,
     record: &Record,
 ) -> Response<ResponseBody> {
-    let upstream = hyper::upgrade::on(&mut response);
-    let (mut parts, _) = response.into_parts();
+    let (mut parts, ()) = response.into_parts();
     if record.is_http2() {
         parts.status = StatusCode::OK;
         for name in [header::CONNECTION, header::UPGRADE, header::SEC_WEBSOCKET_ACCEPT] {
             parts.headers.remove(name);
         }
     }
-    parts.extensions = http::Extensions::new();
     let (give, take) = oneshot::channel();
-    tokio::task::spawn_local(run(Rc::clone(worker), client, upstream, lease, idle, take));
+    tokio::task::spawn_local(run(Rc::clone(worker), client, lease, idle, take));
     Response::from_parts(parts, ResponseBody::tunnel(give))
 }
 
 async fn run(
     worker: Rc<Worker>,
     client: ClientSide,
-    upstream: OnUpgrade,
-    lease: Lease,
+    lease: Leased<Http1>,
     idle: Duration,
     record: oneshot::Receiver<Record>,
 ) {
     let Ok(mut record) = record.await else { return };
     let activity = Activity { sent: Cell::new(0), received: Cell::new(0), last: Cell::new(Instant::now()) };
     let mut drain = worker.shared.drain.clone();
+    // It counts as a request under way until the end.
+    let (lease, conn) = lease.split();
+    let (upstream, _open) = conn.into_stream();
     let tunnel = async {
-        let upstream = TokioIo::new(upstream.await?);
         match client {
             ClientSide::Http1(client) => activity.copy_both(TokioIo::new(client.await?), upstream).await,
             ClientSide::Http2(client) => match client.await {
@@ -87,7 +86,6 @@ async fn run(
         _ = drain.wait_for(|phase| *phase == Phase::Over) => {}
     }
     record.tunnelled(activity.sent.get(), activity.received.get());
-    // The lease counts as a request under way until here.
     drop(lease);
 }
 

@@ -4,16 +4,19 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::body::Source;
-use super::pool::Lease;
+use super::http1::Http1;
+use super::pool::{Http2, Leased};
+use super::upload::{Stopped, Upload};
+use crate::h1::body::Decoder;
 use crate::worker::Worker;
 
 /// Why a body ended before its end; the client sees a cut connection or a reset stream.
@@ -21,7 +24,13 @@ use crate::worker::Worker;
 pub enum BodyError {
     /// The upstream broke off.
     #[error("the upstream broke off: {0}")]
-    Upstream(#[from] hyper::Error),
+    Upstream(#[from] std::io::Error),
+    /// The upstream broke off, over HTTP/2.
+    #[error("the upstream broke off: {0}")]
+    Http2(#[from] hyper::Error),
+    /// The body of the request broke off.
+    #[error("the body of the request broke off")]
+    Client,
     /// Nothing came for the service's idle time-out.
     #[error("the upstream stalled")]
     Stalled,
@@ -32,36 +41,189 @@ pub enum BodyError {
 
 /// A body from upstream, and the connection that it comes over.
 pub struct UpstreamBody {
-    incoming: Incoming,
-    /// What is still sent; a connection that is not through with it can't serve another request.
-    source: Rc<Source>,
-    lease: Option<(Lease, Rc<Worker>)>,
+    from: From,
     idle: Duration,
     /// Made when the body is first waited for, so that one that is there at once costs no timer.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl UpstreamBody {
-    /// The body `incoming`, which came over `lease`; zero `idle`: it may stall for ever.
-    pub fn new(
-        incoming: Incoming,
-        source: Rc<Source>,
-        lease: Lease,
-        worker: &Rc<Worker>,
-        idle: Duration,
-    ) -> Self {
-        let mut body = Self { incoming, source, lease: Some((lease, Rc::clone(worker))), idle, timer: None };
-        if body.is_end_stream() {
-            body.ended();
+enum From {
+    Http1(FromHttp1),
+    Http2(FromHttp2),
+}
+
+/// A body over HTTP/1.1.
+pub struct FromHttp1 {
+    /// The connection, until the body has ended.
+    pub lease: Option<Leased<Http1>>,
+    /// Reads the body.
+    pub decoder: Decoder,
+    /// What is still sent: a connection that is not through with it can't serve another request.
+    pub upload: Option<Upload>,
+    /// Whether the connection may serve another request.
+    pub reusable: bool,
+    /// Whose pool it is of.
+    pub worker: Rc<Worker>,
+    /// Bytes that wait to be used.
+    pub ready: usize,
+}
+
+/// A body over HTTP/2.
+pub struct FromHttp2 {
+    /// The stream.
+    pub incoming: Incoming,
+    /// Counts it.
+    pub lease: Leased<Http2>,
+    /// What has come and was not used yet.
+    pub piece: Bytes,
+    /// The trailers, once they are here.
+    pub trailers: Option<HeaderMap>,
+}
+
+impl FromHttp1 {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
+        self.poll_upload(cx)?;
+        let Some(lease) = &mut self.lease else { return Poll::Ready(Ok(0)) };
+        let polled = ready!(lease.conn.poll_data(&mut self.decoder, cx));
+        match &polled {
+            Ok(count) => self.ready = *count,
+            Err(_) => self.lease = None,
         }
-        body
+        self.settle();
+        Poll::Ready(polled.map_err(BodyError::Upstream))
     }
 
-    fn ended(&mut self) {
-        if let Some((lease, worker)) = self.lease.take()
-            && self.source.is_done()
+    /// Goes on sending what is left of the request.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
+        let (Some(upload), Some(lease)) = (&mut self.upload, &mut self.lease) else { return Ok(()) };
+        match upload.poll(&mut lease.conn.wire, cx) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => self.upload = None,
+            Poll::Ready(Err(Stopped::Upstream(_))) => {
+                self.upload = None;
+                self.reusable = false;
+            }
+            Poll::Ready(Err(Stopped::Client)) => {
+                self.lease = None;
+                return Err(BodyError::Client);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the connection back when all is over.
+    fn settle(&mut self) {
+        if self.decoder.is_ended()
+            && let Some(lease) = self.lease.take()
+            && self.reusable
+            && self.upload.is_none()
+            && lease.conn.is_through()
         {
-            worker.pool.give_back(lease);
+            self.worker.pool.give_back(lease);
+        }
+    }
+}
+
+impl FromHttp2 {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
+        while self.piece.is_empty() {
+            match ready!(Pin::new(&mut self.incoming).poll_frame(cx)).transpose()? {
+                None => break,
+                Some(frame) => match frame.into_data() {
+                    Ok(data) => self.piece = data,
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
+            }
+        }
+        Poll::Ready(Ok(self.piece.len()))
+    }
+}
+
+impl UpstreamBody {
+    /// The body that `from` brings; zero `idle`: it may stall for ever.
+    pub fn http1(mut from: FromHttp1, idle: Duration) -> Self {
+        from.settle();
+        Self { from: From::Http1(from), idle, timer: None }
+    }
+
+    /// The same over HTTP/2.
+    pub const fn http2(from: FromHttp2, idle: Duration) -> Self {
+        Self { from: From::Http2(from), idle, timer: None }
+    }
+
+    /// Waits for bytes, and says how many there are; zero: the body has ended.
+    ///
+    /// # Errors
+    /// It broke off or stalled.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
+        let polled = match &mut self.from {
+            From::Http1(from) => from.poll_data(cx),
+            From::Http2(from) => from.poll_data(cx),
+        };
+        if polled.is_pending() {
+            return if self.stalled(cx) { Poll::Ready(Err(BodyError::Stalled)) } else { Poll::Pending };
+        }
+        if let Some(timer) = &mut self.timer {
+            timer.as_mut().reset(Instant::now() + self.idle);
+        }
+        polled
+    }
+
+    /// The bytes that wait.
+    pub fn data(&self) -> &[u8] {
+        match &self.from {
+            From::Http1(from) => from.lease.as_ref().map_or(&[], |lease| lease.conn.data(from.ready)),
+            From::Http2(from) => &from.piece,
+        }
+    }
+
+    /// The first `count` of the bytes that wait were used.
+    pub fn consume(&mut self, count: usize) {
+        match &mut self.from {
+            From::Http1(from) => {
+                from.ready = from.ready.saturating_sub(count);
+                if let Some(lease) = &mut from.lease {
+                    lease.conn.consume(&mut from.decoder, count);
+                }
+                from.settle();
+            }
+            From::Http2(from) => from.piece.advance(count.min(from.piece.len())),
+        }
+    }
+
+    /// Takes all bytes that wait.
+    pub fn take(&mut self) -> Bytes {
+        if let From::Http2(from) = &mut self.from {
+            return std::mem::take(&mut from.piece);
+        }
+        let data = Bytes::copy_from_slice(self.data());
+        self.consume(data.len());
+        data
+    }
+
+    /// The trailers, once, after the end.
+    pub fn take_trailers(&mut self) -> Option<HeaderMap> {
+        match &mut self.from {
+            From::Http1(from) => from.decoder.take_trailers(),
+            From::Http2(from) => from.trailers.take(),
+        }
+    }
+
+    /// Whether nothing more comes, as far as that is known without waiting.
+    pub fn is_ended(&self) -> bool {
+        match &self.from {
+            From::Http1(from) => from.decoder.is_ended() && !from.decoder.has_trailers(),
+            From::Http2(from) => {
+                from.piece.is_empty() && from.trailers.is_none() && from.incoming.is_end_stream()
+            }
+        }
+    }
+
+    /// How many bytes are left, where that is known.
+    pub fn left(&self) -> Option<u64> {
+        match &self.from {
+            From::Http1(from) => from.decoder.left(),
+            From::Http2(from) => http_body::Body::size_hint(&from.incoming).exact(),
         }
     }
 
@@ -72,44 +234,5 @@ impl UpstreamBody {
         }
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.idle)));
         timer.as_mut().poll(cx).is_ready()
-    }
-}
-
-impl Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(_))) => {
-                let idle = self.idle;
-                if let Some(timer) = &mut self.timer {
-                    timer.as_mut().reset(Instant::now() + idle);
-                }
-                if self.is_end_stream() {
-                    self.ended();
-                }
-            }
-            Poll::Ready(None) => self.ended(),
-            Poll::Ready(Some(Err(_))) => self.lease = None,
-            Poll::Pending if self.stalled(cx) => {
-                self.lease = None;
-                return Poll::Ready(Some(Err(BodyError::Stalled)));
-            }
-            Poll::Pending => {}
-        }
-        polled.map_err(BodyError::from)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -65,7 +65,7 @@ impl ResponseBody {
     fn note(&mut self, frame: &Frame<Bytes>) {
         let ended = match &self.content {
             Content::Own(left) => left.is_none(),
-            Content::Upstream(body) => body.is_end_stream(),
+            Content::Upstream(body) => body.is_ended(),
             Content::Tunnel(_) => true,
         };
         if let Some(record) = &mut self.record {
@@ -95,7 +95,11 @@ impl Body for ResponseBody {
         }
         let polled = match &mut self.content {
             Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Content::Upstream(body) => Pin::new(body.as_mut()).poll_frame(cx),
+            Content::Upstream(body) => Poll::Ready(match ready!(body.poll_data(cx)) {
+                Ok(0) => body.take_trailers().map(|trailers| Ok(Frame::trailers(trailers))),
+                Ok(_) => Some(Ok(Frame::data(body.take()))),
+                Err(error) => Some(Err(error)),
+            }),
             Content::Tunnel(_) => Poll::Ready(None),
         };
         match &polled {
@@ -115,7 +119,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Own(bytes) => bytes.is_none(),
-            Content::Upstream(body) => body.is_end_stream(),
+            Content::Upstream(body) => body.is_ended(),
             Content::Tunnel(_) => true,
         }
     }
@@ -125,7 +129,7 @@ impl Body for ResponseBody {
             Content::Own(bytes) => SizeHint::with_exact(
                 bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(0)),
             ),
-            Content::Upstream(body) => body.size_hint(),
+            Content::Upstream(body) => body.left().map_or_else(SizeHint::default, SizeHint::with_exact),
             Content::Tunnel(_) => SizeHint::with_exact(0),
         }
     }

@@ -1,0 +1,77 @@
+//! Messages as they are written: one blank after the colon, CR LF, nothing to interpret.
+
+use http::HeaderMap;
+
+/// Writes a field line.
+pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes `Content-Length`.
+pub fn content_length(out: &mut Vec<u8>, length: u64) {
+    out.extend_from_slice(b"content-length: ");
+    decimal(out, length);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a number.
+pub fn decimal(out: &mut Vec<u8>, number: u64) {
+    digits(out, number, 10);
+}
+
+/// Writes one chunk.
+pub fn chunk(out: &mut Vec<u8>, data: &[u8]) {
+    digits(out, u64::try_from(data.len()).unwrap_or(u64::MAX), 16);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes what ends a chunked body.
+pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers.into_iter().flatten() {
+        field(out, name.as_str(), value.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn digits(out: &mut Vec<u8>, mut number: u64, base: u64) {
+    let begin = out.len();
+    loop {
+        let digit = u32::try_from(number % base).unwrap_or(0);
+        out.push(char::from_digit(digit, 16).and_then(|digit| u8::try_from(digit).ok()).unwrap_or(b'0'));
+        number /= base;
+        if number == 0 {
+            break;
+        }
+    }
+    if let Some(written) = out.get_mut(begin..) {
+        written.reverse();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_chunks() {
+        for (number, text) in
+            [(0, "0"), (7, "7"), (10, "10"), (1_234_567, "1234567"), (u64::MAX, "18446744073709551615")]
+        {
+            let mut out = Vec::new();
+            decimal(&mut out, number);
+            assert_eq!(out, text.as_bytes());
+        }
+        let mut out = Vec::new();
+        chunk(&mut out, &[b'x'; 26]);
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", "1".parse().unwrap());
+        last_chunk(&mut out, Some(&trailers));
+        assert_eq!(out, [&b"1a\r\n"[..], &[b'x'; 26], b"\r\n0\r\nx-sum: 1\r\n\r\n"].concat());
+    }
+}
