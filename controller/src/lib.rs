@@ -6,4 +6,6 @@ pub mod gateway_api;
 pub mod names;
 pub mod plan;
 pub mod preview;
+pub mod publish;
+pub mod serve;
 pub mod world;

@@ -1,0 +1,181 @@
+//! The table as its subscribers get it: versions, deltas, snapshots, and who has acknowledged what.
+//!
+//! [`Publisher::update`] takes a whole table and finds out what of it is new: an item is serialised when it changes and
+//! never again. A delta is one line, made once and shared by all streams; a snapshot is made when the first asks for it,
+//! away from the lock that an update takes. Nothing here knows a socket or a cluster.
+
+mod about;
+pub mod acks;
+mod log;
+mod subscription;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use sidetrack_config::stream::{Hello, Item, Message, PROTOCOL, Ping};
+use tokio::sync::watch;
+
+pub use about::About;
+use acks::Acks;
+use log::Log;
+pub use subscription::Subscription;
+pub use table::{Need, Table};
+
+/// Holds the table of this process and wakes those who follow it.
+#[derive(Debug)]
+pub struct Publisher {
+    epoch: Box<str>,
+    first: u64,
+    /// One update at a time; readers never wait for it.
+    writer: Mutex<()>,
+    state: Mutex<State>,
+    newest: watch::Sender<u64>,
+    acks: Arc<Acks>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    table: Option<Arc<Table>>,
+    about: Arc<About>,
+    log: Log,
+}
+
+/// What an update came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Updated {
+    /// The version that is in force now.
+    pub version: u64,
+    /// Whether it is a new one.
+    pub changed: bool,
+    /// Items that are larger than [`sidetrack_config::stream::MAX_ITEM`] and so are not in the table.
+    pub left_out: Vec<Box<str>>,
+    /// Bytes of the delta, its line feed included; zero where there was none to send.
+    pub delta_bytes: usize,
+}
+
+/// What a subscriber at some version lacks.
+#[derive(Debug)]
+enum Lack {
+    Nothing,
+    Deltas { lines: Vec<Bytes>, to: u64 },
+    Everything(Arc<Table>),
+}
+
+impl Default for Publisher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Publisher {
+    /// One without a table: nobody can subscribe before the first [`Publisher::update`], since an empty table would tell
+    /// proxies to forget a good one.
+    pub fn new() -> Self {
+        // Later processes have higher versions, which is for people who compare them: the epoch is what is compared.
+        let first = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
+        Self {
+            epoch: format!("{first:x}-{:016x}", RandomState::new().hash_one(first)).into(),
+            first,
+            writer: Mutex::default(),
+            state: Mutex::default(),
+            newest: watch::Sender::new(0),
+            acks: Arc::default(),
+        }
+    }
+
+    /// Makes `items` the table, and `about` what is said of it: both at once, so that no preview is called ready by a
+    /// table that does not hold it yet. A table that is equal to the last one makes no version.
+    pub fn update(&self, items: BTreeMap<Box<str>, Item>, about: About) -> Updated {
+        let _one_at_a_time = lock(&self.writer);
+        let old = self.table();
+        let version = old.as_ref().map_or(self.first, |old| old.version() + 1);
+        let change = table::change(old.as_deref(), items, version);
+        let left_out = change.left_out;
+        let mut state = lock(&self.state);
+        state.about = Arc::new(about);
+        let Some((table, delta)) = change.table else {
+            return Updated { version: version.saturating_sub(1), left_out, ..Updated::default() };
+        };
+        let delta_bytes = delta.as_ref().map_or(0, Bytes::len);
+        state.log.push(delta);
+        state.table = Some(Arc::new(table));
+        drop(state);
+        self.newest.send_replace(version);
+        Updated { version, changed: true, left_out, delta_bytes }
+    }
+
+    /// The life of this process: versions can be compared within it only.
+    pub fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    /// The table in force; `None` before the first update.
+    pub fn table(&self) -> Option<Arc<Table>> {
+        lock(&self.state).table.clone()
+    }
+
+    /// The table in force and what is known of its previews, which belong together.
+    pub fn current(&self) -> Option<(Arc<Table>, Arc<About>)> {
+        let state = lock(&self.state);
+        state.table.clone().map(|table| (table, Arc::clone(&state.about)))
+    }
+
+    /// Who follows, and what they have acknowledged.
+    pub fn acks(&self) -> &Arc<Acks> {
+        &self.acks
+    }
+
+    /// Follows the table from what a subscriber says it has; anything but a version of this epoch that is still in the
+    /// log begins with a snapshot. `None` before the first update.
+    pub fn subscribe(self: &Arc<Self>, epoch: &str, version: Option<u64>) -> Option<Subscription> {
+        self.table()?;
+        let at = version.filter(|_| epoch == &*self.epoch);
+        Some(Subscription::new(Arc::clone(self), at, self.newest.subscribe()))
+    }
+
+    /// Waits for a version above `version`.
+    pub async fn newer_than(&self, version: u64) {
+        // The sender lives in `self`: it can't be gone.
+        let _ = self.newest.subscribe().wait_for(|newest| *newest > version).await;
+    }
+
+    fn lack(&self, at: Option<u64>) -> Lack {
+        let state = lock(&self.state);
+        let Some(table) = &state.table else { return Lack::Nothing };
+        let newest = table.version();
+        match at {
+            Some(at) if at == newest => Lack::Nothing,
+            Some(at) => match state.log.since(at, newest) {
+                Some(lines) => Lack::Deltas { lines, to: newest },
+                None => Lack::Everything(Arc::clone(table)),
+            },
+            None => Lack::Everything(Arc::clone(table)),
+        }
+    }
+
+    fn hello(&self) -> Bytes {
+        line(&Message::Hello(Hello { protocol: PROTOCOL, epoch: self.epoch.clone() }))
+    }
+}
+
+fn ping(version: u64) -> Bytes {
+    line(&Message::Ping(Ping { version }))
+}
+
+/// A message as a line. Nothing that is sent can fail to be JSON: its maps have texts for keys.
+fn line(message: &impl serde::Serialize) -> Bytes {
+    let mut line = serde_json::to_vec(message).unwrap_or_default();
+    line.push(b'\n');
+    line.into()
+}
+
+/// A poisoned lock guards values that are replaced whole: they are good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

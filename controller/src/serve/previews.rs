@@ -1,0 +1,230 @@
+//! What is known of previews, over all replicas: who asks for forks, what came of it, and which proxies have it in force.
+//!
+//! A replica knows its own proxies. Versions of two replicas say nothing about each other, so each judges by its own,
+//! and says of which items: a replica whose table is not the same yet has acknowledged nothing. One that can't be asked
+//! makes a preview "not ready", and says so.
+
+mod judge;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sidetrack_config::Key;
+use sidetrack_config::stream::TableHash;
+
+use super::peers::Peers;
+use crate::plan::ForkState;
+use crate::preview::Phase;
+use crate::publish::acks::Node;
+use crate::publish::{About, Need, Publisher, Table};
+use judge::judge;
+
+/// Answers questions about previews.
+#[derive(Debug)]
+pub struct Previews {
+    publisher: Arc<Publisher>,
+    peers: Option<Peers>,
+}
+
+/// One preview, for people and for CI.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct View {
+    /// Its key.
+    pub key: Key,
+    /// Whether anybody asks for it, or a table has it.
+    #[serde(skip)]
+    pub known: bool,
+    /// The first of `urls`.
+    pub url: Option<String>,
+    /// Links for a browser.
+    pub urls: Vec<String>,
+    /// When it ends.
+    pub expires: Option<Timestamp>,
+    /// Where it stands; `None`: it is unknown.
+    pub phase: Option<Phase>,
+    /// Its forks.
+    pub forks: Vec<ForkView>,
+    /// The version of this replica's table.
+    pub generation: u64,
+    /// The hash of its items and its services' in the table; `None`: it is not in it.
+    pub hash: Option<TableHash>,
+    /// Who has it in force.
+    pub proxies: Proxies,
+    /// Every fork is routed, and every proxy has acknowledged that.
+    pub ready: bool,
+    /// It is not in the table, and every proxy has acknowledged that.
+    pub deleted: bool,
+    /// What is missing for `ready`, for a person.
+    pub reasons: Vec<String>,
+}
+
+/// One fork of a preview.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForkView {
+    /// The Service that it forks, `NAMESPACE/NAME`.
+    pub service: String,
+    /// What came of it.
+    pub state: &'static str,
+    /// For a person.
+    pub message: Box<str>,
+    /// How many endpoints are ready.
+    pub endpoints: usize,
+}
+
+/// Which proxies have a preview in force, over all replicas.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Proxies {
+    /// How many have a stream open.
+    pub connected: usize,
+    /// How many have acknowledged it.
+    pub acknowledged: usize,
+    /// Those that have not, yet.
+    pub waiting: Vec<Box<str>>,
+    /// Those that refused it.
+    pub rejected: Vec<Refusal>,
+    /// Replicas that did not answer.
+    pub unreachable: Vec<Unreachable>,
+}
+
+/// A proxy that refused a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// Its name.
+    pub node: Box<str>,
+    /// Why, in its words.
+    pub error: Box<str>,
+}
+
+/// A replica that did not answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unreachable {
+    /// Its address, or the name that gives no address.
+    pub replica: String,
+    /// Why.
+    pub error: String,
+}
+
+/// What one replica says of itself: the answer to `?local=1`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Local {
+    /// Which process it is.
+    pub epoch: Box<str>,
+    /// The version of its table.
+    pub generation: u64,
+    /// Its proxies.
+    pub nodes: Vec<Node>,
+    /// What those must have acknowledged, for each preview in its table that was asked about.
+    pub needs: BTreeMap<Key, Need>,
+}
+
+/// All previews.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct All {
+    /// The version of this replica's table.
+    pub generation: u64,
+    /// One for each key.
+    pub previews: Vec<View>,
+}
+
+impl Previews {
+    pub(super) fn new(publisher: Arc<Publisher>, peers: Option<Peers>) -> Self {
+        Self { publisher, peers }
+    }
+
+    /// What this replica knows by itself, of one key or of all. `None` before its first table.
+    pub fn local(&self, key: Option<&Key>) -> Option<Local> {
+        self.publisher.table().map(|table| self.local_of(&table, key))
+    }
+
+    /// One preview, after asking the other replicas. `None` before the first table.
+    pub async fn one(&self, key: &Key) -> Option<View> {
+        let others = self.others(Some(key)).await;
+        let (table, about) = self.publisher.current()?;
+        let own = self.local_of(&table, Some(key));
+        Some(view(key, &table, &about, &own, &others))
+    }
+
+    /// All previews, after asking the other replicas once. `None` before the first table.
+    pub async fn all(&self) -> Option<All> {
+        let others = self.others(None).await;
+        let (table, about) = self.publisher.current()?;
+        let own = self.local_of(&table, None);
+        let keys: BTreeSet<&Key> = about.keys().into_iter().chain(table.previews().map(|p| &p.key)).collect();
+        let previews = keys.into_iter().map(|key| view(key, &table, &about, &own, &others)).collect();
+        Some(All { generation: table.version(), previews })
+    }
+
+    fn local_of(&self, table: &Table, key: Option<&Key>) -> Local {
+        let keys: Vec<&Key> = match key {
+            Some(key) => vec![key],
+            None => table.previews().map(|preview| &preview.key).collect(),
+        };
+        Local {
+            epoch: self.publisher.epoch().into(),
+            generation: table.version(),
+            nodes: self.publisher.acks().nodes(Instant::now()),
+            needs: keys.into_iter().map(|key| (*key, table.need(key))).collect(),
+        }
+    }
+
+    async fn others(&self, key: Option<&Key>) -> Vec<Result<Local, Unreachable>> {
+        match &self.peers {
+            Some(peers) => peers.ask(key).await,
+            None => Vec::new(),
+        }
+    }
+}
+
+fn view(key: &Key, table: &Table, about: &About, own: &Local, others: &[Result<Local, Unreachable>]) -> View {
+    let proxies = judge(key, own, others);
+    let hash = own.needs.get(key).and_then(|need| need.hash);
+    let forks: Vec<ForkView> = about
+        .forks_of(key)
+        .map(|fork| ForkView {
+            service: fork.service.to_string(),
+            state: fork.state.as_str(),
+            message: fork.message.clone(),
+            endpoints: fork.endpoints,
+        })
+        .collect();
+    let known = hash.is_some() || !forks.is_empty() || about.statuses.contains_key(key);
+    let phase = known.then(|| about.phase(key));
+    let mut reasons = Vec::new();
+    if hash.is_none() {
+        reasons.push(if known { "the table does not hold it" } else { "nothing asks for it" }.to_owned());
+    }
+    if phase == Some(Phase::Pending) && forks.is_empty() {
+        reasons.push("no fork of it is there yet".to_owned());
+    }
+    let waiting = forks.iter().filter(|fork| fork.state != ForkState::Routed.as_str());
+    reasons.extend(waiting.map(|fork| format!("fork of {}: {}: {}", fork.service, fork.state, fork.message)));
+    if let Some(phase) = phase.filter(|phase| *phase != Phase::Ready && reasons.is_empty()) {
+        reasons.push(format!("it is {phase:?}"));
+    }
+    reasons.extend(proxies.reasons());
+    let urls = if known { about.urls(key) } else { Vec::new() };
+    let expires = about.expires(key).or_else(|| table.preview(key)?.expires);
+    View {
+        key: *key,
+        known,
+        url: urls.first().cloned(),
+        urls,
+        expires,
+        phase,
+        forks,
+        generation: table.version(),
+        hash,
+        ready: reasons.is_empty(),
+        deleted: hash.is_none() && proxies.all_acknowledged(),
+        proxies,
+        reasons,
+    }
+}

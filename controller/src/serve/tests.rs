@@ -1,0 +1,199 @@
+//! The server on real sockets, with real TLS, beside a checker that a test scripts.
+
+mod access;
+mod acks;
+mod client;
+mod replicas;
+mod streams;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use sidetrack_config::Key;
+use sidetrack_config::stream::{Item, OnForkDown, Preview, Protocol, Service};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::auth::{NoAnswer, User};
+use super::*;
+use crate::plan::{Fork, ForkState, ObjectId};
+use crate::publish::About;
+use crate::world::Name;
+use client::{Client, Reply};
+
+/// Knows a few tokens, counts questions, and can be made silent.
+#[derive(Default)]
+struct Script {
+    users: Mutex<HashMap<&'static str, User>>,
+    asked: AtomicUsize,
+    silent: AtomicBool,
+}
+
+impl Script {
+    fn new() -> Arc<Self> {
+        let user = |name: &str| User { name: name.to_owned(), ..User::default() };
+        let users = HashMap::from([
+            ("proxy", user("system:serviceaccount:sidetrack:gateway")),
+            ("reader", user("system:serviceaccount:ci:tests")),
+            ("other", user("system:serviceaccount:shop:checkout")),
+        ]);
+        Arc::new(Self { users: Mutex::new(users), ..Self::default() })
+    }
+
+    fn ask<T>(&self, answer: T) -> Result<T, NoAnswer> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if self.silent.load(Ordering::SeqCst) { Err(NoAnswer("it is down".to_owned())) } else { Ok(answer) }
+    }
+}
+
+impl Checker for Script {
+    fn user<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Option<User>, NoAnswer>> {
+        let user = self.users.lock().unwrap().get(token).cloned();
+        async move { self.ask(user) }.boxed()
+    }
+
+    fn may_read<'a>(&'a self, user: &'a User) -> BoxFuture<'a, Result<bool, NoAnswer>> {
+        async move { self.ask(user.name.ends_with(":ci:tests")) }.boxed()
+    }
+}
+
+/// An authority, and the files of a server that it vouches for.
+struct Files {
+    dir: TempDir,
+    authority: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Files {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let dir = TempDir::new().unwrap();
+        fs::write(dir.path().join("ca.crt"), authority.pem()).unwrap();
+        fs::write(dir.path().join("token"), "proxy\n").unwrap();
+        let files = Self { dir, authority };
+        files.issue();
+        files
+    }
+
+    /// Writes a new certificate for `localhost`, and gives it.
+    fn issue(&self) -> Vec<u8> {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.authority).unwrap();
+        fs::write(self.path().join("tls.crt"), certificate.pem()).unwrap();
+        fs::write(self.path().join("tls.key"), key.serialize_pem()).unwrap();
+        certificate.der().to_vec()
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+/// A server that runs.
+struct Running {
+    files: Arc<Files>,
+    publisher: Arc<Publisher>,
+    script: Arc<Script>,
+    registry: Registry,
+    address: SocketAddr,
+    end: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    async fn start() -> Self {
+        Self::with(Arc::new(Files::new()), None).await
+    }
+
+    async fn with(files: Arc<Files>, peers: Option<SocketAddr>) -> Self {
+        let peers = peers.map(|peer| PeerSettings {
+            host: format!("localhost:{}", peer.port()).into(),
+            ca_file: files.path().join("ca.crt"),
+            token_file: files.path().join("token"),
+        });
+        let settings = Settings {
+            address: ([127, 0, 0, 1], 0).into(),
+            cert_file: files.path().join("tls.crt"),
+            key_file: files.path().join("tls.key"),
+            reload_interval: Duration::from_millis(20),
+            accounts: vec!["sidetrack/gateway".into()],
+            peers,
+        };
+        let (publisher, script, registry) = (Arc::new(Publisher::new()), Script::new(), Registry::new());
+        let checker: Arc<dyn Checker> = Arc::clone(&script) as _;
+        let admission: Admission = Arc::new(|body| [b"reviewed ", &*body].concat().into());
+        let server =
+            Server::bind(&settings, Arc::clone(&publisher), checker, admission, &registry).await.unwrap();
+        let address = server.address().unwrap();
+        let (end, ended) = oneshot::channel();
+        let task = tokio::spawn(server.serve(async {
+            let _ = ended.await;
+        }));
+        Self { files, publisher, script, registry, address, end, task }
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(self.address, self.files.path(), true).await
+    }
+
+    async fn get(&self, target: &str, token: &str) -> Reply {
+        self.client().await.get(target, Some(token)).await
+    }
+
+    /// Publishes services, and previews of them.
+    fn publish(&self, items: impl IntoIterator<Item = Item>) -> u64 {
+        let items: BTreeMap<_, _> = items.into_iter().map(|item| (item.id().into(), item)).collect();
+        let forks = items.values().filter_map(|item| match item {
+            Item::Preview(preview) => Some(fork(preview.key.as_str(), ForkState::Routed)),
+            _ => None,
+        });
+        let about = About { forks: forks.collect(), ..About::default() };
+        self.publisher.update(items, about).version
+    }
+
+    /// What a counter says.
+    fn count(&self, name: &str) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name);
+        let metrics = family.into_iter().flat_map(|family| family.get_metric());
+        metrics.map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value()).sum()
+    }
+}
+
+fn service(name: &str, port: u16) -> Item {
+    let baseline = Some(vec![([10, 0, 0, 1], port).into()]);
+    Item::Service(Service { name: name.into(), baseline, protocol: Protocol::Http1, server_name: None })
+}
+
+fn preview(key: &str, port: u16) -> Item {
+    Item::Preview(Preview {
+        key: Key::bare(key).unwrap(),
+        forks: BTreeMap::from([("checkout.shop".into(), vec![([10, 0, 0, 2], port).into()])]),
+        parents: Vec::new(),
+        aliases: Vec::new(),
+        hosts: Vec::new(),
+        on_fork_down: OnForkDown::Fail,
+        expires: None,
+    })
+}
+
+fn fork(key: &str, state: ForkState) -> Fork {
+    let name = Name::new("shop", "checkout");
+    let source = ObjectId {
+        api_version: "apps/v1".into(),
+        kind: "Deployment".into(),
+        name: Name::new("shop", "checkout-42"),
+        uid: "1".into(),
+    };
+    Fork { key: Key::bare(key).unwrap(), service: name, source, state, message: "said".into(), endpoints: 1 }
+}

@@ -1,0 +1,92 @@
+//! Who gets what, and what the API server is asked for it.
+
+use http::Method;
+
+use super::*;
+
+const STREAM: &str = "/v1/stream?node=a";
+
+#[tokio::test]
+async fn everybody_gets_what_they_may_and_no_more() {
+    let server = Running::start().await;
+    server.publish([service("a", 1), preview("42", 1)]);
+    let mut client = server.client().await;
+    for (target, token, status) in [
+        (STREAM, None, 401),
+        (STREAM, Some("nobody"), 401),
+        (STREAM, Some("n\u{f6}"), 401),
+        (STREAM, Some("other"), 403),
+        (STREAM, Some("reader"), 403),
+        ("/v1/stream", Some("proxy"), 400),
+        ("/v1/stream?node=a%20b", Some("proxy"), 400),
+        ("/v1/stream?node=a&version=x", Some("proxy"), 400),
+        ("/v1/previews", None, 401),
+        ("/v1/previews", Some("other"), 403),
+        ("/v1/previews", Some("reader"), 200),
+        ("/v1/previews", Some("proxy"), 200),
+        ("/v1/previews/42", Some("reader"), 200),
+        ("/v1/previews/PR-42", Some("reader"), 200),
+        ("/v1/previews/43", Some("reader"), 404),
+        ("/v1/previews/4_3", Some("reader"), 400),
+        ("/v1/previews/42", Some("other"), 403),
+        ("/v1/proxies", Some("reader"), 200),
+        ("/v1/proxies", None, 401),
+        ("/v1/report", Some("proxy"), 405),
+        ("/livez", None, 200),
+        ("/", None, 404),
+    ] {
+        let reply = client.get(target, token).await;
+        assert_eq!(reply.status.as_u16(), status, "{target} {token:?}: {:?}", reply.body);
+        assert_eq!(reply.fields.contains_key("www-authenticate"), status == 401);
+        assert_eq!(reply.fields["cache-control"], "no-store");
+    }
+    let body = || Bytes::from_static(b"{}");
+    for (token, status) in [(None, 401), (Some("reader"), 403), (Some("proxy"), 400)] {
+        let reply = client.ask(Method::POST, "/v1/report", token, body()).await;
+        assert_eq!(reply.status.as_u16(), status, "{token:?}");
+    }
+    assert!((server.count("sidetrack_controller_refused_total") - 11.0).abs() < 0.5);
+    let reply = client.ask(Method::POST, "/validate", None, body()).await;
+    assert_eq!(&*reply.body, b"reviewed {}");
+    let reply = client.ask(Method::POST, "/validate", None, vec![b'x'; 9 << 20].into()).await;
+    assert_eq!(reply.status, 413);
+}
+
+#[tokio::test]
+async fn answers_are_kept_good_and_bad() {
+    let server = Running::start().await;
+    server.publish([service("a", 1)]);
+    let mut client = server.client().await;
+    for _ in 0..5 {
+        assert_eq!(client.get("/v1/proxies", Some("proxy")).await.status, 200);
+    }
+    assert_eq!(server.script.asked.load(Ordering::SeqCst), 1);
+    for _ in 0..5 {
+        assert_eq!(client.get("/v1/proxies", Some("nobody")).await.status, 401);
+    }
+    assert_eq!(server.script.asked.load(Ordering::SeqCst), 2);
+    for _ in 0..5 {
+        assert_eq!(client.get("/v1/proxies", Some("reader")).await.status, 200);
+        assert_eq!(client.get("/v1/proxies", Some("other")).await.status, 403);
+    }
+    assert_eq!(
+        server.script.asked.load(Ordering::SeqCst),
+        6,
+        "one question for the token, one for the right, each"
+    );
+}
+
+#[tokio::test]
+async fn without_the_api_server_who_was_known_stays_known() {
+    let server = Running::start().await;
+    server.publish([service("a", 1)]);
+    let mut client = server.client().await;
+    assert_eq!(client.get("/v1/proxies", Some("proxy")).await.status, 200);
+    server.script.silent.store(true, Ordering::SeqCst);
+    assert_eq!(client.get("/v1/proxies", Some("proxy")).await.status, 200);
+    let reply = client.get("/v1/proxies", Some("reader")).await;
+    assert_eq!(reply.status, 503, "one that was never seen can't be checked");
+    assert!(reply.json()["detail"].as_str().unwrap().contains("it is down"));
+    server.script.silent.store(false, Ordering::SeqCst);
+    assert_eq!(client.get("/v1/proxies", Some("reader")).await.status, 200);
+}
