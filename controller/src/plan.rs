@@ -1,6 +1,7 @@
 //! The heart: from what the cluster says to what shall be. Pure; the clock is an argument. The same world gives the
 //! same plan, whatever order its events came in.
 
+mod certificates;
 mod routes;
 
 use std::collections::BTreeMap;
