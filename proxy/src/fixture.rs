@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 use sidetrack_config::Key;
+use sidetrack_config::model::{Config, Listener};
 
 use crate::decision::{Reason, Target};
 use crate::error::Failure;
@@ -55,13 +56,27 @@ pub(crate) fn table(text: &str) -> Table {
 
 /// The same, with the files that it names in `folder`.
 pub(crate) fn table_in(folder: &Path, text: &str) -> Table {
-    let config = sidetrack_config::parse(&folder.join("test.yaml"), text)
+    of_config(&read(folder, text))
+}
+
+/// A table of `text` once `change` has been through its model, and its first listener.
+pub(crate) fn table_of(text: &str, change: impl FnOnce(&mut Config)) -> (Table, Listener) {
+    let mut config = read(Path::new(""), text);
+    change(&mut config);
+    (of_config(&config), config.listeners.swap_remove(0))
+}
+
+fn read(folder: &Path, text: &str) -> Config {
+    sidetrack_config::parse(&folder.join("test.yaml"), text)
         .unwrap_or_else(|problems| panic!("{problems}"))
-        .config;
+        .config
+}
+
+fn of_config(config: &Config) -> Table {
     let mut builder = Builder::new(1);
-    let mut table = Table::new(1, builder.estate(&config).unwrap());
+    let mut table = Table::new(1, builder.estate(config).unwrap());
     for (key, preview) in &config.previews {
-        table.insert(builder.preview(*key, preview, &config, None, None)).unwrap();
+        table.insert(builder.preview(*key, preview, config, None, None)).unwrap();
     }
     table.set_gone(key("41"), true);
     table

@@ -96,3 +96,6 @@ async fn walk(
     filters::answer(response.headers_mut(), &decision);
     Ok(response)
 }
+
+#[cfg(test)]
+mod tests;
