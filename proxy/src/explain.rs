@@ -229,3 +229,57 @@ const fn why(reason: Reason) -> &'static str {
         Reason::UnknownPreview => "a named preview is not there",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sidetrack_config::model::{self, Backend as Share, Filters, HostPattern, Redirect, Route};
+
+    use super::*;
+    use crate::fixture::{ESTATE, table_of};
+
+    /// [`ESTATE`] with a route that is shared, one that redirects, and one that leads nowhere.
+    fn table() -> Table {
+        let share = |service, weight| Share { service, weight, filters: Filters::default() };
+        let exactly = |host: &str| Route::to(HostPattern::Exact(host.into()), "/", 0);
+        let mut shared = exactly("a.test");
+        shared.name = "shop/web/0".into();
+        shared.action = model::Action::Forward(vec![share(Some(2), 0), share(Some(0), 9), share(None, 1)]);
+        let mut moved = exactly("b.test");
+        let to = Redirect { scheme: Some(Scheme::Https), host: None, port: None, path: None, status: 301 };
+        moved.action = model::Action::Redirect(to);
+        let mut posted = moved.clone();
+        posted.method = Some("POST".into());
+        let mut nowhere = exactly("c.test");
+        nowhere.action = model::Action::Forward(Vec::new());
+        table_of(ESTATE, |config| config.routes.extend([shared, moved, posted, nowhere])).0
+    }
+
+    fn told(url: &str) -> (Explanation, String) {
+        let explanation = explain(&PlainHead::get(url), [127, 0, 0, 1].into(), &table());
+        let steps = explanation.steps.iter().map(|step| format!("{}: {}", step.step, step.result));
+        let text = steps.collect::<Vec<_>>().join("\n");
+        (explanation, text)
+    }
+
+    #[test]
+    fn a_route_says_its_name_its_place_and_its_shares() {
+        let (explanation, text) = told("http://a.test/");
+        assert_eq!(explanation.route.as_deref(), Some("shop/web/0"));
+        assert_eq!(explanation.service.as_deref(), Some("checkout"));
+        assert!(text.contains("route: shared by weight: shop 0, checkout 9, no known service 1"), "{text}");
+        let (explanation, text) = told("http://pr-42.b.test/x?y");
+        assert_eq!(
+            (explanation.error.map(|error| error.code), explanation.route),
+            (Some("no_route"), None),
+            "{text}"
+        );
+        let (explanation, text) = told("http://b.test/x?y");
+        assert_eq!(explanation.redirect.as_deref(), Some("https://b.test/x?y"));
+        assert!(text.contains("routes[8] (path /), number 2 of 2 for its host and path"), "{text}");
+        assert!(text.contains("redirect: 301 to https://b.test/x?y"), "{text}");
+        let (explanation, text) = told("http://c.test/");
+        let error = explanation.error.expect(&text);
+        assert_eq!((error.code, error.status), ("internal", 500));
+        assert!(error.detail.contains("no backend has a weight above zero"), "{}", error.detail);
+    }
+}
