@@ -53,6 +53,7 @@ contexts: [{name: t, context: {cluster: t, user: admin}}]
 current-context: t
 K
 
+# A webhook behind a Service is called at its endpoints (aggregator routing), since nobody translates ClusterIPs here.
 # Without the controller manager nobody makes ServiceAccounts, and this plugin would refuse every Pod.
 plugins=()
 [ -n "${KCM:-}" ] || plugins=(--disable-admission-plugins=ServiceAccount)
@@ -63,7 +64,7 @@ cd '$dir' && exec '$KUBE_BIN/kube-apiserver' --etcd-servers $etcd \\
   --tls-cert-file server.crt --tls-private-key-file server.key --client-ca-file ca.crt \\
   --service-account-key-file sa.pub --service-account-signing-key-file sa.key \\
   --service-account-issuer https://kubernetes.default.svc --service-cluster-ip-range 10.96.0.0/16 \\
-  --authorization-mode Node,RBAC --allow-privileged --feature-gates=$gates ${plugins[*]} >>kube-apiserver.log 2>&1
+  --authorization-mode Node,RBAC --allow-privileged --enable-aggregator-routing --feature-gates=$gates ${plugins[*]} >>kube-apiserver.log 2>&1
 K
 chmod +x run-kube-apiserver
 

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::json;
-use sidetrack_cluster_tests::{Cluster, Space};
+use sidetrack_cluster_tests::{Cluster, Estate};
 use sidetrack_tests::{Conn, get};
 
-pub(crate) async fn pods_are_real_servers(cluster: Arc<Cluster>) {
-    let space = Space::new(&cluster, "harness").await;
+pub(crate) async fn pods_are_real_servers(estate: Arc<Estate>) {
+    let space = estate.space("harness").await;
     space.baseline("shop").await;
     let pod = space.pods("shop").await.remove(0);
     let address: SocketAddr = format!("{}:8080", pod["status"]["podIP"].as_str().unwrap()).parse().unwrap();
@@ -21,7 +21,7 @@ pub(crate) async fn pods_are_real_servers(cluster: Arc<Cluster>) {
     sidetrack_tests::eventually("nobody listens there", async || Conn::http1(address).await.is_err()).await;
 }
 
-pub(crate) async fn the_api_server_can_be_killed(_: Arc<Cluster>) {
+pub(crate) async fn the_api_server_can_be_killed(_: Arc<Estate>) {
     let cluster = Cluster::bare();
     let kube = cluster.admin().await;
     kube.create(

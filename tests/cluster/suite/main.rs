@@ -1,7 +1,11 @@
 //! Named scenarios against a real kube-apiserver.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod chart;
+mod forks;
+mod guard;
 mod harness;
+mod keyless;
 
 use std::process::ExitCode;
 
@@ -12,11 +16,25 @@ macro_rules! cases {
     ($($module:ident :: $name:ident),+ $(,)?) => {
         vec![$(Case {
             name: concat!(stringify!($module), "::", stringify!($name)),
-            run: |cluster| Box::pin($module::$name(cluster)),
+            run: |estate| Box::pin($module::$name(estate)),
         }),+]
     };
 }
 
 fn main() -> ExitCode {
-    run(cases![harness::pods_are_real_servers, harness::the_api_server_can_be_killed])
+    run(cases![
+        chart::what_is_committed_is_what_helm_renders,
+        chart::values_that_nobody_reads_are_refused,
+        chart::the_crd_is_what_the_binary_prints,
+        chart::a_real_api_server_takes_every_option,
+        chart::the_controller_has_no_right_too_many,
+        harness::pods_are_real_servers,
+        harness::the_api_server_can_be_killed,
+        forks::a_fork_appears_is_unready_and_goes,
+        forks::one_of_two_forks_goes,
+        forks::another_namespace_must_be_allowed,
+        forks::the_older_claim_stays,
+        guard::a_selector_that_takes_a_fork_ends_its_routing,
+        guard::the_webhook_refuses_a_fork_that_a_service_selects,
+    ])
 }

@@ -94,6 +94,21 @@ impl Kube {
         }
     }
 
+    /// The list of a kind, or why there is none.
+    pub async fn try_list(&self, kind: &str, namespace: &str) -> Answer {
+        self.ask(Method::GET, &path(kinds(kind), kind, namespace, ""), "", None).await
+    }
+
+    /// Makes an object, or makes the one that is there say the same, by server-side apply.
+    pub async fn apply(&self, object: &Value) -> Value {
+        let kind = object["kind"].as_str().unwrap();
+        let meta = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
+        let path = path(kinds(kind), kind, meta("namespace"), meta("name"));
+        let path = format!("{path}?fieldManager=test&force=true");
+        let answer = self.ask(Method::PATCH, &path, "application/apply-patch+yaml", Some(object)).await;
+        answer.unwrap_or_else(|error| panic!("{error:?} for {object}"))
+    }
+
     /// Every object of a kind in a namespace; in all where that is empty.
     pub async fn list(&self, kind: &str, namespace: &str) -> Vec<Value> {
         let mut list =
@@ -175,8 +190,9 @@ impl Kube {
 fn path(version: &str, kind: &str, namespace: &str, name: &str) -> String {
     let root = if version.contains('/') { "/apis" } else { "/api" };
     let plural = match kind.to_lowercase() {
+        kind if kind == "endpoints" => kind,
         kind if kind.ends_with('s') => format!("{kind}es"),
-        kind if kind.ends_with('y') => format!("{}ies", &kind[..kind.len() - 1]),
+        kind if kind.ends_with("cy") => format!("{}ies", &kind[..kind.len() - 1]),
         kind => format!("{kind}s"),
     };
     let namespace = if namespace.is_empty() { String::new() } else { format!("/namespaces/{namespace}") };

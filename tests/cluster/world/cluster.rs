@@ -95,6 +95,11 @@ impl Cluster {
         path
     }
 
+    /// A name that no other cluster of this process has.
+    pub fn name(&self) -> String {
+        format!("c{}", self.port)
+    }
+
     /// A folder that lives as long as the cluster.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -169,15 +174,14 @@ fn script(name: &str) -> Command {
 
 /// The folder that `tests/run` had install.sh fill: in the cache, named after the hash of the script.
 fn binaries() -> PathBuf {
-    if let Some(folder) = std::env::var_os("SIDETRACK_KUBE") {
-        return folder.into();
-    }
-    let output = script("where.sh").output().unwrap();
+    installed("kube")
+}
+
+/// The folder of the cache in which `tests/run` installed `what`.
+pub fn installed(what: &str) -> PathBuf {
+    let output = script("where.sh").arg(what).output().unwrap();
     let folder = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
-    assert!(
-        folder.join(".done").exists(),
-        "no Kubernetes in {}: `tests/run cluster` installs it (3 to 5 minutes, once)",
-        folder.display()
-    );
+    let path = folder.display();
+    assert!(folder.join(".done").exists(), "no {what} in {path}: `tests/run cluster` installs it, once");
     folder
 }

@@ -9,12 +9,16 @@
 
 mod api;
 mod cluster;
+mod estate;
+mod install;
 mod kubelet;
 mod runner;
 pub mod sandbox;
 mod space;
 
 pub use api::{Answer, Kube, kinds};
-pub use cluster::Cluster;
+pub use cluster::{Cluster, installed};
+pub use estate::{Estate, Release, until};
+pub use install::{Controller, Install, for_1_20};
 pub use runner::{Case, Scenario, run};
 pub use space::{Space, deployment};

@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use crate::{Cluster, sandbox};
+use crate::{Estate, sandbox};
 
 /// One scenario.
 #[derive(Clone, Copy)]
 pub struct Case {
     /// `module::name`.
     pub name: &'static str,
-    /// Runs it; it fails by panicking. The cluster is shared by all.
-    pub run: fn(Arc<Cluster>) -> Scenario,
+    /// Runs it; it fails by panicking. The estate is shared by all.
+    pub run: fn(Arc<Estate>) -> Scenario,
 }
 
 /// A scenario under way.
@@ -50,15 +50,16 @@ fn all(chosen: Vec<Case>, others: usize) -> ExitCode {
     let began = Instant::now();
     println!("\nrunning {} tests", chosen.len());
     let count = chosen.len();
-    let cluster = Arc::new(Cluster::start());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let estate = Arc::new(Estate::start(runtime.handle().clone()));
     let queue = Arc::new(Mutex::new(VecDeque::from(chosen)));
     let workers: Vec<_> = (0..AT_ONCE)
         .map(|_| {
-            let (queue, cluster) = (queue.clone(), cluster.clone());
+            let (queue, estate) = (queue.clone(), estate.clone());
             thread::spawn(move || {
                 let next = || queue.lock().unwrap().pop_front();
                 std::iter::from_fn(next)
-                    .filter(|case| !passes(*case, cluster.clone()))
+                    .filter(|case| !passes(*case, estate.clone()))
                     .map(|case| case.name)
                     .collect()
             })
@@ -78,11 +79,11 @@ fn all(chosen: Vec<Case>, others: usize) -> ExitCode {
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(101) }
 }
 
-fn passes(case: Case, cluster: Arc<Cluster>) -> bool {
+fn passes(case: Case, estate: Arc<Estate>) -> bool {
     let began = Instant::now();
     let body = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on((case.run)(cluster));
+        runtime.block_on((case.run)(estate));
     };
     let passed = thread::Builder::new().name(case.name.to_owned()).spawn(body).unwrap().join().is_ok();
     let word = if passed { "ok" } else { "FAILED" };

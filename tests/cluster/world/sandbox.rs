@@ -4,8 +4,11 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+/// Where names are.
+const HOSTS: &str = "/etc/hosts";
 /// Set inside.
 const INSIDE: &str = "SIDETRACK_TEST_SANDBOX";
 
@@ -13,10 +16,11 @@ const INSIDE: &str = "SIDETRACK_TEST_SANDBOX";
 pub fn enter() {
     if std::env::var_os(INSIDE).is_some() {
         // The whole network is this machine's own, as 127.0.0.0/8 is: every address in it can be listened on.
-        for arguments in ["link set lo up", "addr add 10.99.0.1/16 dev lo"] {
-            let status = Command::new("ip").args(arguments.split(' ')).status().expect("ip of iproute2");
-            assert!(status.success(), "ip {arguments}");
-        }
+        sh("ip link set lo up && ip addr add 10.99.0.1/16 dev lo");
+        // Names are ours too, and nobody outside sees them.
+        sh(
+            "hosts=$(mktemp) && echo '127.0.0.1 localhost' >$hosts && mount --bind $hosts /etc/hosts && rm $hosts",
+        );
         return;
     }
     let mut command = Command::new("unshare");
@@ -33,10 +37,27 @@ pub fn enter() {
     panic!("unshare of util-linux does not start: {error}");
 }
 
+fn sh(command: &str) {
+    let status = Command::new("sh").args(["-c", command]).status().unwrap();
+    assert!(status.success(), "{command}");
+}
+
 /// An address of this world that nobody else was given.
 pub fn address() -> Ipv4Addr {
     // 10.99.0.x is kept for what has a fixed place.
     static NEXT: AtomicU16 = AtomicU16::new(256);
     let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     Ipv4Addr::new(10, 99, high, low)
+}
+
+/// Lets `host` mean these addresses, for every process in here.
+pub fn name(host: &str, addresses: &[Ipv4Addr]) {
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _writing = WRITING.lock().unwrap();
+    let known = std::fs::read_to_string(HOSTS).unwrap();
+    let mut lines: Vec<String> =
+        known.lines().filter(|line| !line.ends_with(&format!(" {host}"))).map(str::to_owned).collect();
+    lines.extend(addresses.iter().map(|address| format!("{address} {host}")));
+    // In place: the file is mounted by itself.
+    std::fs::write(HOSTS, lines.join("\n") + "\n").unwrap();
 }

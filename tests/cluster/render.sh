@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# render.sh HELM OUT: renders the chart into OUT, once with its defaults and once with every option.
+#
+# `tests/cluster/render.sh HELM charts/sidetrack/rendered` renews what is committed; a test compares the two.
+set -euo pipefail
+helm=$1
+out=$(mkdir -p "$2" && cd "$2" && pwd)
+chart=$(cd "$(dirname "$0")/../../charts/sidetrack" && pwd)
+for name in default full; do
+    # Helm makes another certificate each time; what is compared has none.
+    "$helm" template sidetrack "$chart" --namespace sidetrack --kube-version 1.33.0 -f "$chart/rendered/$name.values.yaml" |
+        sed -E 's/^( *(ca\.crt|tls\.crt|tls\.key|caBundle): )LS0t[A-Za-z0-9+\/=]*$/\1Z2VuZXJhdGVk/' >"$out/$name.yaml"
+done

@@ -1,0 +1,97 @@
+//! What the scenarios share: one cluster, and in it a release with two controllers and a gateway. Those that kill
+//! something start their own.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use sidetrack_tests::{Call, Gateway, Reply, eventually};
+use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
+
+use crate::cluster::Cluster;
+use crate::install::{Controller, Install};
+use crate::space::Space;
+
+/// One cluster for all scenarios.
+pub struct Estate {
+    release: OnceCell<Release>,
+    /// Where what outlives a scenario runs.
+    runtime: Handle,
+    /// The cluster.
+    pub cluster: Cluster,
+}
+
+/// A release that runs; what an installation can do, it can do.
+pub struct Release {
+    /// The gateway.
+    pub gateway: Gateway,
+    /// The controllers; the first one is the leader.
+    pub controllers: Vec<Controller>,
+    install: Install,
+}
+
+impl Deref for Release {
+    type Target = Install;
+
+    fn deref(&self) -> &Install {
+        &self.install
+    }
+}
+
+impl Release {
+    /// Installs the chart in `cluster` and starts `controllers` controllers and a gateway.
+    pub async fn new(cluster: &Cluster, controllers: usize) -> Self {
+        let install = Install::new(cluster).await;
+        let mut running = Vec::new();
+        for _ in 0..controllers {
+            running.push(install.controller().await);
+        }
+        let gateway = install.gateway("gateway-0").await;
+        Self { gateway, controllers: running, install }
+    }
+
+    /// Sends what `call` makes until an answer is as `fits` says, and returns that one.
+    pub async fn until(&self, what: &str, call: impl Fn() -> Call, fits: impl Fn(&Reply) -> bool) -> Reply {
+        until(&self.gateway, what, call, fits).await
+    }
+}
+
+/// Sends what `call` makes to `gateway` until an answer is as `fits` says, and returns that one.
+pub async fn until(
+    gateway: &Gateway,
+    what: &str,
+    call: impl Fn() -> Call,
+    fits: impl Fn(&Reply) -> bool,
+) -> Reply {
+    let mut last = None;
+    eventually(what, async || {
+        let reply = gateway.send(call()).await;
+        let good = fits(&reply);
+        last = Some(reply);
+        good
+    })
+    .await;
+    last.unwrap()
+}
+
+impl Estate {
+    /// Starts the cluster; what it holds later runs on `runtime`.
+    pub fn start(runtime: Handle) -> Self {
+        Self { release: OnceCell::new(), runtime, cluster: Cluster::start() }
+    }
+
+    /// The release, which starts with the first scenario that needs it.
+    pub async fn release(self: &Arc<Self>) -> &Release {
+        let begin = async || {
+            let (estate, runtime) = (self.clone(), self.runtime.clone());
+            let start = move || runtime.block_on(Release::new(&estate.cluster, 2));
+            self.runtime.spawn_blocking(start).await.unwrap()
+        };
+        self.release.get_or_init(begin).await
+    }
+
+    /// A namespace of its own for a scenario.
+    pub async fn space(&self, name: &str) -> Space {
+        Space::new(&self.cluster, name).await
+    }
+}
