@@ -9,6 +9,7 @@ use super::super::Settings;
 use super::super::certificates::Certificates;
 use super::gateway_conditions::Problem;
 use super::gateway_listener::{self, Listener};
+use super::rank;
 use crate::gateway_api::GatewayClassSpec;
 use crate::names::CONTROLLER;
 use crate::world::{self, Name, World};
@@ -44,7 +45,7 @@ pub(super) fn read<'a>(
             let refused = refuse(gateway, class);
             let mut listeners = gateway_listener::read(world, settings, name, gateway, certificates);
             if refused.is_none() {
-                prefer(&listeners, certificates);
+                prefer(&listeners, &claim(name, gateway), certificates);
             }
             gateway_listener::mark_overlaps(&mut listeners);
             let address = address(gateway, settings);
@@ -115,11 +116,18 @@ fn address(gateway: &world::Gateway, settings: &Settings) -> Option<Problem> {
     })
 }
 
+/// The rank of a Gateway among those who have certificates for a host. Gateways are of those who run the cluster, so
+/// that they stand before Ingresses.
+fn claim(name: &Name, gateway: &world::Gateway) -> String {
+    format!("Gateway {}", rank(gateway.meta.created, name, 0, 0))
+}
+
 /// Notes which certificates the listeners that are served want to be used for their hosts.
-fn prefer(listeners: &[Listener<'_>], certificates: &mut Certificates<'_>) {
+fn prefer(listeners: &[Listener<'_>], claim: &str, certificates: &mut Certificates<'_>) {
     for listener in listeners.iter().filter(|listener| listener.is_served()) {
+        let host = listener.spec.hostname.as_deref().filter(|host| !host.is_empty());
         for name in &listener.certificates {
-            certificates.prefer(name, listener.spec.hostname.as_deref().filter(|host| !host.is_empty()));
+            certificates.prefer(name, host, claim);
         }
     }
 }

@@ -35,7 +35,8 @@ pub(super) fn check(host: &str, settings: &Settings) -> Result<(), String> {
     if let Some(label) = labels_below_a_domain(name, settings).find(|label| is_key(label, settings)) {
         let prefix = &settings.host_prefix;
         return Err(format!(
-            "`{host}` has the label `{label}`, which is read as a routing key below a domain of previews; write labels that don't begin with `{prefix}`"
+            "`{host}` has the label `{label}`, which is read as a routing key below a domain of previews; \
+             write labels that don't begin with `{prefix}`"
         ));
     }
     Ok(())

@@ -178,7 +178,8 @@ impl Attaching<'_> {
         let allowed: Vec<_> = named.filter(takes).collect();
         if allowed.is_empty() {
             let message = format!(
-                "no listener that the reference names takes HTTPRoutes of namespace `{}`; its `allowedRoutes` say which",
+                "no listener that the reference names takes HTTPRoutes of namespace `{}`; \
+                 its `allowedRoutes` say which",
                 self.name.namespace
             );
             return Err(Problem::new("NotAllowedByListeners", message));

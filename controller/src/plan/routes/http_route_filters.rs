@@ -110,7 +110,8 @@ fn path(written: &PathModifier) -> Result<PathRewrite, Problem> {
         ("ReplaceFullPath", Some(path), None) => Ok(PathRewrite::Full(path.as_str().into())),
         ("ReplacePrefixMatch", None, Some(path)) => Ok(PathRewrite::Prefix(path.as_str().into())),
         (other, ..) => Err(unsupported(format!(
-            "a path is changed by type `ReplaceFullPath` with `replaceFullPath`, or `ReplacePrefixMatch` with `replacePrefixMatch`; this one says `{other}`"
+            "a path is changed by type `ReplaceFullPath` with `replaceFullPath`, or \
+             `ReplacePrefixMatch` with `replacePrefixMatch`; this one says `{other}`"
         ))),
     }
 }

@@ -72,6 +72,7 @@ impl Reading<'_> {
     }
 
     fn certificates(&mut self, certificates: &mut Certificates<'_>) {
+        let claim = format!("Ingress {}", rank(self.ingress.meta.created, self.name, 0, 0));
         for tls in self.ingress.spec.tls.iter().flatten() {
             // Without a Secret it is served with what there is for its hosts.
             let Some(secret) = tls.secret_name.as_deref().filter(|name| !name.is_empty()) else { continue };
@@ -80,10 +81,13 @@ impl Reading<'_> {
                 self.warn("InvalidCertificate", why);
                 continue;
             }
-            certificates.prefer(&secret, None);
-            for host in tls.hosts.iter().flatten() {
+            let hosts = tls.hosts.as_deref().unwrap_or_default();
+            if hosts.is_empty() {
+                certificates.prefer(&secret, None, &claim);
+            }
+            for host in hosts {
                 match gateway_hosts::check(host, self.settings) {
-                    Ok(()) => certificates.prefer(&secret, Some(host)),
+                    Ok(()) => certificates.prefer(&secret, Some(host), &claim),
                     Err(why) => self.warn("HostRefused", why),
                 }
             }

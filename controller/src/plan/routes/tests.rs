@@ -71,7 +71,8 @@ fn service(name: &str, ports: &[u16]) -> Value {
 
 /// `shop/web` with these rules, for `shop.example.com`, attached to `infra/gw`.
 fn http_route(rules: Value) -> Value {
-    let spec = json!({"parentRefs": [{"name": "gw", "namespace": "infra"}], "hostnames": ["shop.example.com"], "rules": rules});
+    let parents = json!([{"name": "gw", "namespace": "infra"}]);
+    let spec = json!({"parentRefs": parents, "hostnames": ["shop.example.com"], "rules": rules});
     object("HTTPRoute", "shop/web", spec)
 }
 
