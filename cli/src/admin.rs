@@ -35,6 +35,11 @@ pub(crate) struct Said {
 }
 
 impl Admin {
+    /// The file with a token, if one is set.
+    pub(crate) fn token_file(&self) -> Option<&Path> {
+        self.token_file.as_deref()
+    }
+
     /// Asks, and gives the document that was answered. `body` is a text for PUT.
     ///
     /// # Errors
@@ -95,7 +100,11 @@ impl Admin {
     }
 }
 
-fn token(file: &Path) -> anyhow::Result<String> {
+/// The token in a file.
+///
+/// # Errors
+/// When it can't be read, or holds none.
+pub(crate) fn token(file: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     std::fs::File::open(file)
         .and_then(|opened| opened.take(MAX_TOKEN).read_to_string(&mut text))

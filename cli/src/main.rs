@@ -3,6 +3,7 @@
 mod admin;
 mod check;
 mod client;
+mod cluster;
 mod completions;
 mod demo;
 mod explain;
@@ -10,6 +11,7 @@ mod gateway;
 mod out;
 mod preview;
 mod schema;
+mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -89,6 +91,17 @@ enum Command {
     /// List, set and remove previews of a running proxy
     #[command(subcommand, after_help = "Exit codes: 0 done; 1 the proxy can't be reached, or refuses")]
     Preview(preview::Command),
+    /// Wait until every gateway of a cluster has a preview in force
+    ///
+    /// For pipelines: what is tested after it meets the forks and not the baseline. The controller is asked at --controller;
+    /// without that, Preview objects are read through the kubeconfig.
+    #[command(
+        after_help = "Examples:\n  sidetrack wait 42 --controller https://sidetrack.example.com --token-file token\n  \
+            sidetrack wait 42 --for ready --timeout 10m --json | jq -r .url\n  \
+            sidetrack wait 42 --for deleted\n\n\
+            Exit codes: 0 it is so; 1 time is over, and what is missing is printed; or the controller refuses to answer"
+    )]
+    Wait(wait::Options),
     /// Print a script that lets a shell complete commands and options
     #[command(
         after_help = "Examples:\n  sidetrack completions bash > ~/.local/share/bash-completion/completions/sidetrack\n  \
@@ -113,6 +126,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Explain(options) => explain::run(&options),
         Command::Preview(command) => preview::run(&command),
+        Command::Wait(options) => wait::run(&options),
         Command::Completions { shell } => completions::run(shell, Arguments::command()),
     }
 }

@@ -1,5 +1,6 @@
-//! `sidetrack preview`: the previews of a running proxy in file mode, over its admin listener.
+//! `sidetrack preview`: the previews of a running proxy in file mode, over its admin listener, and those of a cluster.
 
+mod cluster;
 mod table;
 
 use std::collections::BTreeMap;
@@ -13,14 +14,15 @@ use serde_json::Value;
 
 use crate::admin::Admin;
 use crate::client::encoded;
+use crate::cluster::Controller;
 use crate::out::{self, Style};
 
 /// What to do with previews.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// List the previews of a running proxy, and what is wrong with them
+    /// List the previews of a running proxy or of a cluster, and what is wrong with them
     #[command(
-        after_help = "Examples:\n  sidetrack preview ls\n  sidetrack preview ls --json | jq '.previews[].key'"
+        after_help = "Examples:\n  sidetrack preview ls\n  sidetrack preview ls --controller https://sidetrack.example.com --token-file token\n  sidetrack preview ls --json | jq '.previews[].key'"
     )]
     Ls(Ls),
     /// Set a preview: all its forks and settings, in place of what was there
@@ -39,11 +41,13 @@ pub(crate) enum Command {
 /// `preview ls`.
 #[derive(clap::Args)]
 pub(crate) struct Ls {
-    /// Print the answer of the proxy as one JSON object
+    /// Print the answer as one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     admin: Admin,
+    #[command(flatten)]
+    controller: Controller,
 }
 
 /// `preview set`.
@@ -71,6 +75,8 @@ pub(crate) struct Set {
     on_fork_down: Option<OnForkDown>,
     #[command(flatten)]
     admin: Admin,
+    #[command(flatten)]
+    controller: Controller,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -90,6 +96,8 @@ pub(crate) struct Rm {
     key: String,
     #[command(flatten)]
     admin: Admin,
+    #[command(flatten)]
+    controller: Controller,
 }
 
 /// `checkout=10.1.2.3:8080,10.1.2.4:8080`. The proxy knows services and the grammar of addresses.
@@ -117,11 +125,17 @@ pub(crate) fn run(command: &Command) -> ExitCode {
 }
 
 fn ls(options: &Ls) -> anyhow::Result<String> {
+    if let Some(asker) = options.controller.asker(options.admin.token_file())? {
+        return cluster::listed(&asker, options.json);
+    }
     let said = options.admin.ask(Method::GET, "/v1/previews", String::new())?;
     if options.json { Ok(said.text) } else { Ok(table::listed(&said.document, Style::new())) }
 }
 
 fn set(options: &Set) -> anyhow::Result<String> {
+    if options.controller.url().is_some() {
+        return Err(cluster::not_here(&options.key));
+    }
     let said = options.admin.ask(Method::PUT, &target(&options.key), document(options)?)?.document;
     let about = said.get("preview").filter(|preview| !preview.is_null());
     let Some(about) = about else {
@@ -131,6 +145,9 @@ fn set(options: &Set) -> anyhow::Result<String> {
 }
 
 fn rm(options: &Rm) -> anyhow::Result<String> {
+    if options.controller.url().is_some() {
+        return Err(cluster::not_here(&options.key));
+    }
     let said = options.admin.ask(Method::DELETE, &target(&options.key), String::new())?.document;
     let key = said.get("deleted").and_then(Value::as_str).unwrap_or(&options.key);
     Ok(format!("preview {key} is removed in generation {}", generation(&said)))

@@ -3,6 +3,7 @@
 //! watch -> observe -> **plan** (pure) -> apply -> publish -> report
 
 pub mod gateway_api;
+pub mod lookup;
 pub mod names;
 pub mod plan;
 pub mod preview;

@@ -138,7 +138,7 @@ async fn help_and_completions() {
     let folder = std::env::temp_dir();
     let help = run(&folder, &["--help"]).await;
     assert_eq!(help.code, 0, "{help:?}");
-    for command in ["demo", "gateway", "check", "schema", "explain", "preview", "completions"] {
+    for command in ["demo", "gateway", "check", "schema", "explain", "preview", "wait", "completions"] {
         assert!(help.stdout.contains(command), "{command} in {}", help.stdout);
         let help = run(&folder, &[command, "--help"]).await;
         assert_eq!(help.code, 0, "{command}: {help:?}");

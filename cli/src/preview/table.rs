@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use super::cluster;
 use crate::out::Style;
 
 const HEADINGS: [&str; 8] = ["KEY", "FORKS", "PARENTS", "ALIASES", "HOSTS", "EXPIRES", "SOURCE", "PROBLEM"];
@@ -38,6 +39,29 @@ pub(super) fn listed(said: &Value, style: Style) -> String {
             writeln!(page, "{key}: {}", problem.as_str().unwrap_or("").trim_end().replace('\n', "\n    "));
     }
     page
+}
+
+/// Everything that a controller says: the same table, and below it what keeps previews from being in force.
+pub(super) fn of_cluster(said: &Value, style: Style) -> String {
+    let previews = said.get("previews").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let mut rows: Vec<Row> = previews.iter().map(|preview| row(&cluster::reshaped(preview))).collect();
+    let mut missing = String::new();
+    for (preview, row) in previews.iter().zip(&mut rows) {
+        let [key, .., problem] = &mut row.cells;
+        let reasons = preview.get("reasons").and_then(Value::as_array).into_iter().flatten();
+        for reason in reasons.filter_map(Value::as_str) {
+            "see below".clone_into(problem);
+            let _ = writeln!(missing, "{key}: {reason}");
+        }
+    }
+    if rows.is_empty() {
+        return "no preview is known in this cluster\n".to_owned();
+    }
+    let page = drawn(&rows, style);
+    match missing.is_empty() {
+        true => page,
+        false => format!("{page}\n{}\n{missing}", style.bold("Not in force yet")),
+    }
 }
 
 /// The table of some previews, as `GET /v1/previews` has them.
@@ -159,6 +183,29 @@ Problems; the last good version of each stays
 9: gone wrong
 ";
         assert_eq!(page, expected);
+    }
+
+    #[test]
+    fn a_cluster_has_the_same_table() {
+        let said = json!({"generation": 4, "previews": [
+            {"key": "42", "phase": "Ready", "ready": true, "expires": null, "reasons": [],
+             "forks": [{"service": "shop/checkout", "state": "Routed", "message": "", "endpoints": 2}]},
+            {"key": "57", "phase": "Degraded", "ready": false, "expires": "2026-11-20T15:00:00Z",
+             "forks": [{"service": "shop/cart", "state": "Leaks", "message": "its pods", "endpoints": 1}],
+             "reasons": ["fork of shop/cart: Leaks: its pods", "gateway gw-1 has not acknowledged it"]},
+        ]});
+        let expected = "\
+KEY  FORKS                  EXPIRES               SOURCE             PROBLEM
+42   shop/checkout=2 ready  never                 cluster, in force
+57   shop/cart=Leaks        2026-11-20T15:00:00Z  cluster, Degraded  see below
+
+Not in force yet
+57: fork of shop/cart: Leaks: its pods
+57: gateway gw-1 has not acknowledged it
+";
+        assert_eq!(of_cluster(&said, Style::new()), expected);
+        let none = json!({"previews": []});
+        assert_eq!(of_cluster(&none, Style::new()), "no preview is known in this cluster\n");
     }
 
     #[test]

@@ -46,6 +46,12 @@ pub struct View {
     pub expires: Option<Timestamp>,
     /// Where it stands; `None`: it is unknown.
     pub phase: Option<Phase>,
+    /// Keys whose forks serve where it has none.
+    pub parents: Vec<Key>,
+    /// Other names.
+    pub aliases: Vec<Key>,
+    /// Host names of its own.
+    pub hosts: Vec<Box<str>>,
     /// Its forks.
     pub forks: Vec<ForkView>,
     /// The version of this replica's table.
@@ -211,7 +217,8 @@ fn view(key: &Key, table: &Table, about: &About, own: &Local, others: &[Result<L
     }
     reasons.extend(proxies.reasons());
     let urls = if known { about.urls(key) } else { Vec::new() };
-    let expires = about.expires(key).or_else(|| table.preview(key)?.expires);
+    let routed = table.preview(key);
+    let expires = about.expires(key).or_else(|| routed?.expires);
     View {
         key: *key,
         known,
@@ -219,6 +226,9 @@ fn view(key: &Key, table: &Table, about: &About, own: &Local, others: &[Result<L
         urls,
         expires,
         phase,
+        parents: routed.map(|preview| preview.parents.clone()).unwrap_or_default(),
+        aliases: routed.map(|preview| preview.aliases.clone()).unwrap_or_default(),
+        hosts: routed.map(|preview| preview.hosts.clone()).unwrap_or_default(),
         forks,
         generation: table.version(),
         hash,
