@@ -70,7 +70,7 @@ fn begin(options: &Options) -> anyhow::Result<ExitCode> {
     let host = std::thread::Builder::new()
         .name("demo".to_owned())
         .spawn(move || runtime.block_on(host.run(path, keeps)))?;
-    let served = app::run(&file, Link { started: Some(tell_started), stop: Some(stopped) });
+    let served = app::run(&file, None, Link { started: Some(tell_started), stop: Some(stopped) });
     drop(end);
     let is_good = host.join().unwrap_or(false);
     Ok(match served {

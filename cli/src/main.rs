@@ -53,13 +53,10 @@ enum Command {
     /// The file is watched and applied without dropping a request. SIGTERM drains, SIGHUP re-reads. A second process
     /// with the same addresses takes over from the first, which drains.
     #[command(
-        after_help = "Examples:\n  sidetrack gateway -c sidetrack.yaml\n  sidetrack gateway -c sidetrack.yaml --log debug"
+        after_help = "Examples:\n  sidetrack gateway -c sidetrack.yaml\n  sidetrack gateway -c sidetrack.yaml --log debug\n  \
+            sidetrack gateway -c sidetrack.yaml --controller https://sidetrack-controller.sidetrack.svc:9443"
     )]
-    Gateway {
-        /// The configuration file
-        #[arg(short, long, value_name = "FILE")]
-        config: PathBuf,
-    },
+    Gateway(gateway::Options),
     /// Check a configuration file and everything it names; exits 0 or 64
     #[command(after_help = "Example:\n  sidetrack check -c sidetrack.yaml && echo good")]
     Check {
@@ -120,7 +117,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     log(&arguments);
     match arguments.command {
-        Command::Gateway { config } => gateway::run(&config),
+        Command::Gateway(options) => gateway::run(options),
         Command::Check { config } => check::run(&config),
         Command::Schema => schema::run(),
         Command::Demo(options) => demo::run(&options),

@@ -3,6 +3,7 @@
 
 mod access;
 mod carriers;
+mod controller;
 mod files;
 mod grammar;
 mod limits;
@@ -25,7 +26,7 @@ use crate::key::Key;
 use crate::model::{Config, Preview, Role, UnknownPreview};
 use crate::problem::{Problem, Problems};
 use crate::source_map::{self, At, Kind, Node};
-use names::Taken;
+pub use names::Taken;
 use report::Report;
 use shape::Shape;
 pub use stream_route::{RouteError, read_route};
@@ -42,13 +43,30 @@ pub struct Checked {
     pub warnings: Vec<Problem>,
 }
 
+/// Who says which services, routes and previews there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The file and what it names.
+    File,
+    /// A controller: the file must not say it too, and a listener's certificates may be the controller's.
+    Controller,
+}
+
 /// Reads and checks a configuration file.
 ///
 /// # Errors
 /// Everything that is wrong with the file, or that it cannot be read.
 pub fn load(path: &Path) -> Result<Checked, Problems> {
+    load_for(path, Owner::File)
+}
+
+/// Reads and checks a configuration file whose table belongs to `owner`.
+///
+/// # Errors
+/// Everything that is wrong with the file, or that it cannot be read.
+pub fn load_for(path: &Path, owner: Owner) -> Result<Checked, Problems> {
     let text = read(path).map_err(|why| Problems::whole_file(path, why))?;
-    parse(path, &text)
+    parse_for(path, &text, owner)
 }
 
 fn read(path: &Path) -> Result<String, String> {
@@ -70,10 +88,18 @@ fn read(path: &Path) -> Result<String, String> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(file_name: &Path, text: &str) -> Result<Checked, Problems> {
+    parse_for(file_name, text, Owner::File)
+}
+
+/// The same for a table that belongs to `owner`.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse_for(file_name: &Path, text: &str, owner: Owner) -> Result<Checked, Problems> {
     let root = source_map::parse(file_name, text)?;
     let mut report = Report::new(file_name, text, &root);
     let document: Document = shaped(file_name, &root, shape::document(), &mut report)?;
-    let config = config(&document, &mut report);
+    let config = config(&document, owner, &mut report);
     let warnings = report.finish()?;
     Ok(Checked { config, warnings })
 }
@@ -134,10 +160,13 @@ fn shaped<'n, T: DeserializeOwned>(
     T::deserialize(value).map_err(|error| Problems::whole_file(file_name, error.to_string()))
 }
 
-fn config(document: &Document, report: &mut Report<'_>) -> Config {
+fn config(document: &Document, owner: Owner, report: &mut Report<'_>) -> Config {
+    if owner == Owner::Controller {
+        controller::refuse_its_own(document, report);
+    }
     let carriers = carriers::carriers(&document.carriers, report);
     let domains = routes::domains(&document.domains, &carriers, report);
-    let listeners = listeners::listeners(document.listeners.as_deref().unwrap_or_default(), report);
+    let listeners = listeners::listeners(document.listeners.as_deref().unwrap_or_default(), owner, report);
     let admin = listeners::admin(document.admin.as_ref(), &listeners, report);
     let access = access::access(document.access.as_ref(), &At::ROOT.key("access"), &carriers, report);
     let services = services::services(&document.services, report);
@@ -145,7 +174,7 @@ fn config(document: &Document, report: &mut Report<'_>) -> Config {
     let taken = Taken::new(&routes, &domains, &carriers);
     let context = previews::Context { services: &services, carriers: &carriers, taken: &taken };
     let previews = previews::previews(&document.previews, &context, &domains, report);
-    warn(document, &listeners, report);
+    warn(document, owner, &listeners, report);
     let role = match document.role {
         None | Some(document::Role::Gateway) => Role::Gateway,
         Some(document::Role::Waypoint) => Role::Waypoint,
@@ -177,16 +206,16 @@ fn unknown_preview(written: Option<document::UnknownPreview>, role: Role) -> Unk
     }
 }
 
-fn warn(document: &Document, listeners: &[crate::model::Listener], report: &mut Report<'_>) {
+fn warn(document: &Document, owner: Owner, listeners: &[crate::model::Listener], report: &mut Report<'_>) {
     let root = At::ROOT;
-    if document.services.is_empty() {
+    if owner == Owner::File && document.services.is_empty() {
         report.warning(
             &root.key("services"),
             "no service is named",
             "at least one, or nothing can be routed",
         );
     }
-    if document.routes.is_empty() {
+    if owner == Owner::File && document.routes.is_empty() {
         report.warning(
             &root.key("routes"),
             "no route is named",

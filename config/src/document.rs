@@ -79,7 +79,7 @@ pub struct Listener {
     pub trusted_proxies: Vec<Network>,
 }
 
-/// Where certificates come from: one of the two.
+/// Where certificates come from: one of the two; with `--controller` neither, where the controller's suffice.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tls {

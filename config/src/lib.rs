@@ -17,7 +17,7 @@ pub mod schema;
 mod source_map;
 pub mod stream;
 
-pub use check::{RouteError, load, parse, parse_preview, read_route};
+pub use check::{Owner, RouteError, load, load_for, parse, parse_for, parse_preview, read_route};
 pub use key::{Key, KeyError};
 pub use model::Config;
 pub use problem::{Problem, Problems};

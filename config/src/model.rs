@@ -77,6 +77,8 @@ pub enum Tls {
         /// DNS names, `*.` allowed as first label, or IP addresses.
         names: Vec<Box<str>>,
     },
+    /// From the controller alone: none until it has sent one.
+    Controller,
 }
 
 /// One certificate chain and its key, PEM.
@@ -275,6 +277,12 @@ pub struct Timeouts {
     pub response: Duration,
     /// Between two pieces of a body.
     pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(2), response: Duration::ZERO, idle: Duration::from_secs(300) }
+    }
 }
 
 /// What `Host` says upstream.

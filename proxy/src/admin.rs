@@ -25,10 +25,10 @@ use crate::drain::Phase;
 use crate::explain::explain;
 use crate::head::PlainHead;
 use crate::identify::host_of;
-use crate::record::metrics::{CONTENT_TYPE, Metrics};
+use crate::record::metrics::{CONTENT_TYPE, Contact, Metrics};
 use crate::route::table::{Endpoints, Preview, Table};
 use crate::source::files::MAX_BYTES;
-use crate::source::keeper::{Keeper, Refused};
+use crate::source::keeper::{Keeper, Refused, Status};
 use crate::source::resolve::resolve;
 
 /// Admin connections at once.
@@ -173,15 +173,34 @@ fn ready(admin: &Admin) -> Answer {
     let status = keeper.status();
     let previews: serde_json::Map<String, Value> =
         status.previews.iter().take(100).map(|(key, problem)| (key.to_string(), json!(problem))).collect();
+    let controller = keeper.controller();
+    let is_ready = !draining && controller.is_none_or(|(_, has_table)| has_table);
     let body = json!({
-        "ready": !draining,
+        "ready": is_ready,
         "draining": draining,
         "generation": keeper.generation(),
         "configuration": {"ok": status.main.is_none(), "error": status.main},
         "previewsWithProblems": previews,
+        "controller": controller.map(|(url, _)| followed(url, admin.metrics.contact(), status)),
     });
-    // A bad file is no reason to take traffic away: the last good table serves.
-    json_answer(if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, &body)
+    // A bad file, or a controller that is away, is no reason to take traffic away: the last good table serves.
+    json_answer(if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
+}
+
+/// How it stands with the controller at `url`.
+fn followed(url: &str, contact: Option<Contact>, status: &Status) -> Value {
+    let connected = contact.is_some_and(|contact| contact.connected);
+    let certificates: serde_json::Map<String, Value> =
+        status.certificates.iter().take(100).map(|(name, why)| (name.to_string(), json!(why))).collect();
+    json!({
+        "url": url,
+        "connected": connected,
+        "stale": !connected,
+        "lastContactSeconds": contact.map(|contact| contact.last.elapsed().as_secs()),
+        "version": contact.map(|contact| contact.version),
+        "error": status.version,
+        "certificatesWithProblems": certificates,
+    })
 }
 
 fn metrics(admin: &Admin) -> Answer {
@@ -223,7 +242,7 @@ fn table(table: &Table) -> Value {
     })
 }
 
-fn preview(preview: &Preview, table: &Table) -> Value {
+fn preview(preview: &Preview, table: &Table, others: &str) -> Value {
     let forks: serde_json::Map<String, Value> = preview
         .forks
         .iter()
@@ -238,8 +257,13 @@ fn preview(preview: &Preview, table: &Table) -> Value {
         "aliases": preview.aliases,
         "hosts": preview.hosts,
         "expires": preview.expires,
-        "source": if preview.of_main_file { "file" } else { "previewsDir" },
+        "source": if preview.of_main_file { "file" } else { others },
     })
+}
+
+/// Where previews are from that are not of the main file.
+fn source(keeper: &Keeper) -> &'static str {
+    if keeper.controller().is_some() { "controller" } else { "previewsDir" }
 }
 
 fn previews(keeper: &Keeper) -> Value {
@@ -250,7 +274,7 @@ fn previews(keeper: &Keeper) -> Value {
         keeper.status().previews.iter().map(|(key, problem)| (key.to_string(), json!(problem))).collect();
     json!({
         "generation": table.generation,
-        "previews": all.iter().map(|one| preview(one, &table)).collect::<Vec<_>>(),
+        "previews": all.iter().map(|one| preview(one, &table, source(keeper))).collect::<Vec<_>>(),
         "problems": problems,
     })
 }
@@ -272,7 +296,7 @@ fn one(admin: &Admin, key: &str) -> Answer {
     };
     let table = admin.keeper.borrow().published().load();
     match table.preview(&key) {
-        Some(found) => json_answer(StatusCode::OK, &preview(found, &table)),
+        Some(found) => json_answer(StatusCode::OK, &preview(found, &table, source(&admin.keeper.borrow()))),
         None => problem(StatusCode::NOT_FOUND, &format!("no preview {key} is known here")),
     }
 }
@@ -308,7 +332,7 @@ async fn put(admin: &Admin, key: &str, body: Incoming) -> Answer {
     match put {
         Ok(is_new) => {
             let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-            let about = table.preview(&key).map(|found| preview(found, &table));
+            let about = table.preview(&key).map(|found| preview(found, &table, "previewsDir"));
             json_answer(status, &json!({"generation": table.generation, "preview": about}))
         }
         Err(refused) => refusal(&refused),
@@ -333,7 +357,9 @@ fn delete(admin: &Admin, key: &str) -> Answer {
 fn refusal(refused: &Refused) -> Answer {
     let status = match refused {
         Refused::Problems(_) => StatusCode::BAD_REQUEST,
-        Refused::Conflict(_) | Refused::MainFile(_) | Refused::NoFolder => StatusCode::CONFLICT,
+        Refused::Conflict(_) | Refused::MainFile(_) | Refused::NoFolder | Refused::Controller(_) => {
+            StatusCode::CONFLICT
+        }
         Refused::Unknown(_) => StatusCode::NOT_FOUND,
         Refused::Io(_) => StatusCode::INSUFFICIENT_STORAGE,
     };

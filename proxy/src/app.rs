@@ -18,14 +18,14 @@ use std::time::Duration;
 use http::HeaderValue;
 use sidetrack_config::limits::Limits;
 use sidetrack_config::model::{Config, Listener};
-use sidetrack_config::{Problem, Problems};
+use sidetrack_config::{Owner, Problem, Problems};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 use crate::accept::connection::Door;
 use crate::accept::handover::{self, Taken};
 use crate::accept::listen;
-use crate::accept::tls::ServerTls;
+use crate::accept::tls::{Provided, ServerTls};
 use crate::admin::{self, Admin};
 use crate::drain::Phase;
 use crate::forward::hold::Holding;
@@ -33,6 +33,7 @@ use crate::record::access_log;
 use crate::record::metrics::Metrics;
 use crate::source::keeper::Keeper;
 use crate::source::resolve::resolve;
+use crate::source::stream::{Controller, Follower};
 use crate::worker::{Shared, Worker};
 use bind::{Bound, clones, clones_of};
 use control::Control;
@@ -85,7 +86,7 @@ pub fn check(path: &Path) -> Result<Vec<Problem>, StartError> {
     for listener in &config.listeners {
         // A development CA is made at the start, not by a check.
         if let Some(tls @ sidetrack_config::model::Tls::Files(_)) = &listener.tls {
-            ServerTls::load(tls, &config.state_dir).map_err(|error| setting(path, error))?;
+            ServerTls::load(tls, &config.state_dir, Arc::default()).map_err(|error| setting(path, error))?;
         }
     }
     crate::route::build::Builder::new(1).estate(config).map_err(|error| setting(path, error))?;
@@ -96,31 +97,42 @@ fn setting(path: &Path, error: impl ToString) -> StartError {
     StartError::Setting(path.to_owned(), error.to_string())
 }
 
-/// Runs a proxy until it has drained.
+/// Runs a proxy until it has drained. With a `controller`, that says which services, routes and previews there are,
+/// and the file the rest.
 ///
 /// # Errors
 /// Why it did not start; with [`StartError::Config`] or [`StartError::Setting`] no socket was opened.
-pub fn run(path: &Path, link: Link) -> Result<(), StartError> {
+pub fn run(path: &Path, controller: Option<Controller>, link: Link) -> Result<(), StartError> {
     let io = |what: &str| {
         let what = what.to_owned();
         move |error| StartError::Io(what, error)
     };
     // Absolute, as the system names what has changed.
     let path = &std::path::absolute(path).map_err(io("working directory"))?;
-    let checked = sidetrack_config::load(path)?;
+    let owner = if controller.is_some() { Owner::Controller } else { Owner::File };
+    let checked = sidetrack_config::load_for(path, owner)?;
     for warning in &checked.warnings {
         tracing::warn!("{warning}");
     }
     let config = checked.config;
-    let doors = doors(path, &config)?;
+    let provided = Arc::new(Provided::default());
+    let doors = doors(path, &config, &provided)?;
     let workers = workers(&config);
     let metrics = Metrics::new(workers);
-    let keeper =
-        Keeper::new(path, config.clone(), workers, Arc::clone(&metrics)).map_err(|e| setting(path, e))?;
+    let keeper = match &controller {
+        None => Keeper::new(path, config.clone(), workers, Arc::clone(&metrics)),
+        Some(controller) => {
+            Keeper::following(path, config.clone(), workers, Arc::clone(&metrics), controller.url(), provided)
+        }
+    };
+    let keeper = keeper.map_err(|error| setting(path, error))?;
     let descriptors = listen::raise_descriptor_limit().unwrap_or(1024);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io("runtime"))?;
     let keeper = Rc::new(RefCell::new(keeper));
+    let follower = controller.map(|controller| {
+        Follower::open(controller, Rc::clone(&keeper), Arc::clone(&metrics), &config.state_dir)
+    });
     // Names first, so that the first request finds its endpoints.
     let names = keeper.borrow().names();
     if let Ok(found) = runtime.block_on(async { tokio::time::timeout(FIRST_NAMES, resolve(names)).await }) {
@@ -149,7 +161,7 @@ pub fn run(path: &Path, link: Link) -> Result<(), StartError> {
         .map_err(io("socket"))?;
     let admin_clones = clones_of(&admin_sockets).map_err(io("socket"))?;
     let (threads, done) = spawn(&doors, sockets, workers, &shared).map_err(io("thread"))?;
-    let control = Control {
+    let mut control = Control {
         path: path.to_owned(),
         keeper: Rc::clone(&keeper),
         doors,
@@ -158,12 +170,14 @@ pub fn run(path: &Path, link: Link) -> Result<(), StartError> {
         threads: workers,
         limits: config.limits,
         log: log.clone(),
+        following: None,
     };
     let admin = Rc::new(Admin { keeper, metrics, settings: config.admin.clone(), drain });
     LocalSet::new().block_on(&runtime, async move {
         // Before anybody is told that it serves: the system's own answer to SIGHUP is to end a process.
         let signals = Signals::new();
         announce(&started, &control);
+        control.following = follower.map(|follower| tokio::task::spawn_local(follower.run()).abort_handle());
         for listener in admin_sockets {
             tokio::task::spawn_local(admin::serve(Rc::clone(&admin), listener));
         }
@@ -186,9 +200,10 @@ pub fn run(path: &Path, link: Link) -> Result<(), StartError> {
 }
 
 /// The listeners with their TLS, before any socket opens.
-fn doors(path: &Path, config: &Config) -> Result<Vec<Arc<Door>>, StartError> {
+fn doors(path: &Path, config: &Config, provided: &Arc<Provided>) -> Result<Vec<Arc<Door>>, StartError> {
     let door = |listener: &Listener| {
-        let tls = listener.tls.as_ref().map(|tls| ServerTls::load(tls, &config.state_dir)).transpose();
+        let load = |tls| ServerTls::load(tls, &config.state_dir, Arc::clone(provided));
+        let tls = listener.tls.as_ref().map(load).transpose();
         let tls = tls.map_err(|error| setting(path, error))?;
         Ok(Arc::new(Door::new(listener.clone(), tls.map(Arc::new))))
     };

@@ -17,9 +17,14 @@ use table::Table;
 /// The rule that says what becomes of this request.
 ///
 /// # Errors
-/// `no_route` where no route matches; `malformed_request` where a lenient server would read the path as one that
-/// another route matches, or that names a preview, so that what we route and what it serves would differ.
+/// `upstream_unavailable` where no table has come yet; `no_route` where no route matches; `malformed_request` where a
+/// lenient server would read the path as one that another route matches, or that names a preview, so that what we route
+/// and what it serves would differ.
 pub fn route<'t, H: Head>(head: &H, identity: &Identity, table: &'t Table) -> Result<&'t Rule, Failure> {
+    if let Some(why) = &table.estate.waiting {
+        // Not `no_route`: whoever waits for a preview must be able to tell that it may still come.
+        return Err(Failure::new(Code::UpstreamUnavailable, &**why));
+    }
     let path = identity.path(head);
     let found = find(head, identity, table, path);
     let number = |rule: Option<&Rule>| rule.map(|rule| rule.index);

@@ -7,4 +7,5 @@ pub mod health;
 pub mod keeper;
 pub mod life;
 pub mod resolve;
+pub mod stream;
 pub mod watch;

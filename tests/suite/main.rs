@@ -9,6 +9,7 @@ mod carriers;
 mod carriers_browser;
 mod carriers_tools;
 mod commands;
+mod controller_stream;
 mod drain;
 mod errors;
 mod forwarding;

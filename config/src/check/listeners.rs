@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::report::Report;
-use super::{files, grammar};
+use super::{Owner, files, grammar};
 use crate::document;
 use crate::model::{Admin, CertificateFiles, Listener, Tls};
 use crate::source_map::At;
@@ -11,7 +11,11 @@ use crate::source_map::At;
 /// Where the admin listener is if nothing is written.
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
 
-pub(super) fn listeners(written: &[document::Listener], report: &mut Report<'_>) -> Vec<Listener> {
+pub(super) fn listeners(
+    written: &[document::Listener],
+    owner: Owner,
+    report: &mut Report<'_>,
+) -> Vec<Listener> {
     let root = At::ROOT;
     let at = root.key("listeners");
     if written.is_empty() {
@@ -20,7 +24,7 @@ pub(super) fn listeners(written: &[document::Listener], report: &mut Report<'_>)
     let mut listeners: Vec<Listener> = Vec::new();
     for (index, written) in written.iter().enumerate() {
         let at = at.index(index);
-        let listener = listener(written, &at, report);
+        let listener = listener(written, owner, &at, report);
         if listeners.iter().any(|other| collide(other.address, listener.address)) {
             let message = format!("another listener already has {}", listener.address);
             report.problem(&at.key("address"), message, "each address once");
@@ -37,10 +41,10 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
 
 /// A listener whose address cannot be read keeps its place in the list, with an address that collides with
 /// nothing: the problem is told already.
-fn listener(written: &document::Listener, at: &At<'_>, report: &mut Report<'_>) -> Listener {
+fn listener(written: &document::Listener, owner: Owner, at: &At<'_>, report: &mut Report<'_>) -> Listener {
     let address = written.address.as_ref();
     let address = address.and_then(|text| report.read(&at.key("address"), text, grammar::address));
-    let tls = written.tls.as_ref().and_then(|written| tls(written, &at.key("tls"), report));
+    let tls = written.tls.as_ref().and_then(|written| tls(written, owner, &at.key("tls"), report));
     let proxy_protocol = written.proxy_protocol.as_ref().map(|written| {
         let at = at.key("proxyProtocol");
         let trusted = written.trusted.as_deref().unwrap_or_default();
@@ -62,7 +66,7 @@ fn listener(written: &document::Listener, at: &At<'_>, report: &mut Report<'_>) 
     }
 }
 
-fn tls(written: &document::Tls, at: &At<'_>, report: &mut Report<'_>) -> Option<Tls> {
+fn tls(written: &document::Tls, owner: Owner, at: &At<'_>, report: &mut Report<'_>) -> Option<Tls> {
     match (&written.certificates, &written.self_signed) {
         (Some(files), None) => certificates(files, &at.key("certificates"), report),
         (None, Some(written)) => self_signed(written, &at.key("selfSigned"), report),
@@ -70,6 +74,7 @@ fn tls(written: &document::Tls, at: &At<'_>, report: &mut Report<'_>) -> Option<
             report.problem(at, "has both `certificates` and `selfSigned`", "one of the two");
             None
         }
+        (None, None) if owner == Owner::Controller => Some(Tls::Controller),
         (None, None) => {
             report.problem(at, "says nothing about certificates", "`certificates` or `selfSigned`");
             None

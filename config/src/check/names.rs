@@ -25,7 +25,7 @@ pub(super) fn begins_with_prefix(label: &str, carriers: &Carriers) -> bool {
 
 /// What routes and domains have taken.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub struct Taken {
     /// Hosts of routes.
     hosts: HashSet<Box<str>>,
     /// Labels of hosts of routes, and of domains, below a domain.
@@ -35,7 +35,8 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    pub(super) fn new(routes: &[Route], domains: &[Box<str>], carriers: &Carriers) -> Self {
+    /// Gathers it.
+    pub fn new(routes: &[Route], domains: &[Box<str>], carriers: &Carriers) -> Self {
         let (mut hosts, mut labels) = (HashSet::new(), HashSet::new());
         for route in routes {
             let (HostPattern::Exact(name) | HostPattern::Below(name)) = &route.host else { continue };
@@ -51,8 +52,11 @@ impl Taken {
         Self { hosts, labels, domains: domains.to_vec(), host_carrier }
     }
 
-    /// Why a preview cannot have `alias`.
-    pub(super) fn alias(&self, alias: &str) -> Result<(), String> {
+    /// Whether a preview can have `alias`.
+    ///
+    /// # Errors
+    /// Why it cannot; the text ends a sentence that begins with the alias.
+    pub fn alias(&self, alias: &str) -> Result<(), String> {
         if self.labels.contains(alias) {
             return Err("is a label of a route or domain below a domain".into());
         }
@@ -62,8 +66,11 @@ impl Taken {
         }
     }
 
-    /// Why a preview cannot have `host`.
-    pub(super) fn host(&self, host: &str) -> Result<(), String> {
+    /// Whether a preview can have `host`, which is in lower case.
+    ///
+    /// # Errors
+    /// Why it cannot; the text ends a sentence that begins with the host.
+    pub fn host(&self, host: &str) -> Result<(), String> {
         self.alias(host)?;
         if self.domains.iter().any(|domain| **domain == *host) {
             return Err("is a domain of `domains`, where everybody without a key is".into());

@@ -122,10 +122,11 @@ fn health_check(
 
 fn timeouts(written: &document::Timeouts, at: &At<'_>, report: &mut Report<'_>) -> Timeouts {
     let mut read = |key, text, default| time(text, &at.key(key), default, grammar::duration, report);
+    let usual = Timeouts::default();
     Timeouts {
-        connect: read("connect", &written.connect, Duration::from_secs(2)),
-        response: read("response", &written.response, Duration::ZERO),
-        idle: read("idle", &written.idle, Duration::from_secs(300)),
+        connect: read("connect", &written.connect, usual.connect),
+        response: read("response", &written.response, usual.response),
+        idle: read("idle", &written.idle, usual.idle),
     }
 }
 

@@ -8,6 +8,7 @@ mod choose;
 pub mod dev_ca;
 mod error;
 pub(crate) mod pem;
+mod provided;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -24,6 +25,7 @@ use choose::{Certificates, Resolver};
 use dev_ca::DevCa;
 pub use error::TlsError;
 use pem::Identity;
+pub use provided::Provided;
 
 /// The TLS side of one listener. Shared by all workers; reloaded by the control thread.
 #[derive(Debug)]
@@ -49,15 +51,16 @@ struct Issued {
 }
 
 impl ServerTls {
-    /// Reads the certificates that `tls` names, or issues one by the development CA under `state_dir`.
+    /// Reads the certificates that `tls` names, or issues one by the development CA under `state_dir`; beside them
+    /// it serves what is `provided` at the time of a handshake.
     ///
     /// Certificates that have expired or will within 14 days are used all the same, with a warning in the log.
     ///
     /// # Errors
     /// When a file is missing, is not what it should be, or a key belongs to another certificate.
-    pub fn load(tls: &Tls, state_dir: &Path) -> Result<Self, TlsError> {
+    pub fn load(tls: &Tls, state_dir: &Path, provided: Arc<Provided>) -> Result<Self, TlsError> {
         let (certificates, issued) = load(tls, state_dir)?;
-        let resolver = Arc::new(Resolver::new(certificates));
+        let resolver = Arc::new(Resolver::new(certificates, provided));
         let config = Arc::new(server_config(Arc::clone(&resolver))?);
         let source = Mutex::new(Source { tls: tls.clone(), state_dir: state_dir.to_owned(), issued });
         Ok(Self { config, resolver, source })
@@ -113,6 +116,7 @@ impl ServerTls {
                 files.iter().flat_map(|pair| [pair.cert_file.clone(), pair.key_file.clone()]).collect()
             }
             Tls::SelfSigned { .. } => DevCa::files(&source.state_dir).into(),
+            Tls::Controller => Vec::new(),
         }
     }
 }
@@ -144,6 +148,7 @@ fn load(tls: &Tls, state_dir: &Path) -> Result<(Certificates, Option<Issued>), T
             let certificates = Certificates::new(std::slice::from_ref(&leaf));
             Ok((certificates, Some(Issued { authority: authority.certificate().clone(), leaf })))
         }
+        Tls::Controller => Ok((Certificates::default(), None)),
     }
 }
 

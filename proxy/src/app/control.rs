@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use sidetrack_config::Key;
 use sidetrack_config::limits::Limits;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 
 use super::signals::Signals;
 use crate::accept::connection::Door;
@@ -42,6 +43,8 @@ pub(super) struct Control {
     pub(super) limits: Limits,
     /// The access log.
     pub(super) log: Option<AccessLog>,
+    /// Follows the controller, where there is one.
+    pub(super) following: Option<AbortHandle>,
 }
 
 impl Control {
@@ -54,6 +57,10 @@ impl Control {
     ) {
         let why = self.serve(signals, stop, successor).await;
         tracing::info!("draining: {why}");
+        // A successor keeps the table on disk from now on.
+        if let Some(following) = &self.following {
+            following.abort();
+        }
         self.phase.send_replace(Phase::Draining);
         let all = async {
             for _ in 0..self.threads {
@@ -110,7 +117,8 @@ impl Control {
                     }
                 }
                 Some(found) = found.recv() => self.keeper.borrow_mut().resolved(found),
-                _ = health.tick() => {
+                // No service of a controller has an active check, and to look for one costs a table.
+                _ = health.tick(), if self.following.is_none() => {
                     let table = self.keeper.borrow().published().load();
                     checks.run(&table, Instant::now());
                 }

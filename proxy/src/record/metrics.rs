@@ -14,6 +14,7 @@ mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use self::cell::PerWorker;
 pub use self::cell::{Counter, Gauge, Held};
@@ -56,6 +57,16 @@ impl Metrics {
     /// Says which table is in force.
     pub fn set_table(&self, table: TableSize) {
         *self.process.table.lock().unwrap_or_else(PoisonError::into_inner) = table;
+    }
+
+    /// Says how it stands with the controller that is followed.
+    pub fn set_contact(&self, contact: Contact) {
+        *self.process.contact.lock().unwrap_or_else(PoisonError::into_inner) = Some(contact);
+    }
+
+    /// How it stands with the controller; `None`: none is followed.
+    pub fn contact(&self) -> Option<Contact> {
+        *self.process.contact.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a reload and remembers how it went. Before the first one, the last is taken as good: nothing runs
@@ -128,10 +139,22 @@ pub struct TableSize {
     pub forks: usize,
 }
 
+/// How it stands with the controller that is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// Whether its stream is open.
+    pub connected: bool,
+    /// When it was heard last; never: when this process began.
+    pub last: Instant,
+    /// Its version that is in force; 0: none.
+    pub version: u64,
+}
+
 /// What the control thread writes.
 #[derive(Debug, Default)]
 struct Process {
     table: Mutex<TableSize>,
+    contact: Mutex<Option<Contact>>,
     reloads_ok: Counter,
     reloads_failed: Counter,
     last_failed: AtomicBool,

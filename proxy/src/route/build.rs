@@ -1,7 +1,7 @@
 //! From the checked model to the table: names become indexes, addresses become endpoints that keep their identity
 //! from one snapshot to the next.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
@@ -86,7 +86,8 @@ impl Builder {
             .enumerate()
             .map(|(index, service)| self.service(index, service).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
-        let kept = |name: &str| config.services.iter().any(|service| &*service.name == name);
+        let names: HashSet<&str> = config.services.iter().map(|service| &*service.name).collect();
+        let kept = |name: &str| names.contains(name);
         self.upstreams.retain(|name, _| kept(name));
         self.stats.retain(|name, _| kept(name));
         let secrets = config.access.iter().chain(config.previews.values().filter_map(|p| p.access.as_ref()));
@@ -102,7 +103,8 @@ impl Builder {
                 .collect(),
             role: config.role,
             services,
-            routes: Routes::new(&config.routes, &config.carriers),
+            routes: Arc::new(Routes::new(&config.routes, &config.carriers)),
+            waiting: None,
             hold: Hold {
                 timeout: config.limits.hold_timeout,
                 requests: config.limits.hold_requests,
@@ -111,7 +113,11 @@ impl Builder {
         })
     }
 
-    fn service(&mut self, index: usize, service: &model::Service) -> Result<Service, String> {
+    /// A service of the model, as the one with this number.
+    ///
+    /// # Errors
+    /// A TLS setting that can't be used, in words.
+    pub fn service(&mut self, index: usize, service: &model::Service) -> Result<Service, String> {
         let upstream = self.upstream(service)?;
         let stats = self
             .stats
@@ -206,6 +212,12 @@ impl Builder {
         self.next_id += 1;
         self.endpoints.insert(identity, Arc::downgrade(&endpoint));
         endpoint
+    }
+
+    /// Forgets what was kept for a service of this name.
+    pub fn forget_service(&mut self, name: &str) {
+        self.upstreams.remove(name);
+        self.stats.remove(name);
     }
 
     /// A preview of the model, ready for a table.

@@ -1,5 +1,5 @@
-//! Where the current table is kept. Workers look at one version number per request, and take the lock only when
-//! it has moved.
+//! Where the current table is kept. Workers look at one number per request, and take the lock only when it has
+//! moved. That number counts publications: a controller that begins anew may send a generation that was there before.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
@@ -22,20 +22,14 @@ pub struct Published {
 impl Published {
     /// Holds `table` as the first one.
     pub fn new(table: Arc<Table>) -> Self {
-        let generation = table.generation;
-        Self {
-            table: RwLock::new(table),
-            version: AtomicU64::new(generation),
-            changed: watch::Sender::new(generation),
-        }
+        Self { table: RwLock::new(table), version: AtomicU64::new(0), changed: watch::Sender::new(0) }
     }
 
     /// Makes `table` the current one: every request that begins from now on takes it.
     pub fn publish(&self, table: Arc<Table>) {
-        let generation = table.generation;
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = table;
-        self.version.store(generation, Ordering::Release);
-        self.changed.send_replace(generation);
+        let version = self.version.fetch_add(1, Ordering::Release) + 1;
+        self.changed.send_replace(version);
     }
 
     /// The current table. Not for the path of a request: see [`Cached`].
@@ -73,16 +67,18 @@ pub struct Cached {
 impl Cached {
     /// A cache of `published` for this thread.
     pub fn new(published: Arc<Published>) -> Self {
-        let table = published.load();
-        Self { version: Cell::new(table.generation), table: RefCell::new(Rc::new(Held(table))), published }
+        // First the number, then the table: one that comes in between is fetched again, and none is missed.
+        let version = Cell::new(published.version.load(Ordering::Acquire));
+        let table = RefCell::new(Rc::new(Held(published.load())));
+        Self { version, table, published }
     }
 
     /// The current table.
     pub fn get(&self) -> Rc<Held> {
-        if self.published.version.load(Ordering::Acquire) != self.version.get() {
-            let table = self.published.load();
-            self.version.set(table.generation);
-            *self.table.borrow_mut() = Rc::new(Held(table));
+        let version = self.published.version.load(Ordering::Acquire);
+        if version != self.version.get() {
+            *self.table.borrow_mut() = Rc::new(Held(self.published.load()));
+            self.version.set(version);
         }
         Rc::clone(&self.table.borrow())
     }

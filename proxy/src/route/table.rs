@@ -33,8 +33,8 @@ pub struct Table {
     pub(crate) forks: usize,
 }
 
-/// What holds for the whole estate.
-#[derive(Debug)]
+/// What holds for the whole estate. Cloning it copies a pointer per service.
+#[derive(Clone, Debug)]
 pub struct Estate {
     /// Which carriers are read.
     pub carriers: Carriers,
@@ -51,7 +51,9 @@ pub struct Estate {
     /// The services.
     pub services: Vec<Arc<Service>>,
     /// Host and path to service.
-    pub routes: Routes,
+    pub routes: Arc<Routes>,
+    /// Why nothing can be routed yet, where no table has come.
+    pub waiting: Option<Arc<str>>,
     /// The longest time that a request may wait for a fork.
     pub hold: Hold,
 }

@@ -1,5 +1,8 @@
-//! The one owner of the routing table. Every change comes here, makes the next snapshot and publishes it; a change
+//! The one owner of the routing table, whoever says what is in it. Every change comes here, makes the next snapshot and publishes it; a change
 //! that can't be made leaves the last good one in force and says why.
+
+mod followed;
+mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,16 +13,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use sidetrack_config::check::{Checked, PreviewParser};
 use sidetrack_config::model::{self, Config, Endpoint};
-use sidetrack_config::{Key, Problems};
+use sidetrack_config::{Key, Owner, Problems};
 
 use super::disk;
 use super::files::{Change, Folder};
 use super::life::Lives;
 use super::resolve::Found;
-use crate::record::metrics::{Metrics, TableSize};
+use crate::record::metrics::{Metrics, PreviewStats, TableSize};
 use crate::route::build::{Builder, Conflict};
 use crate::route::snapshot::Published;
 use crate::route::table::{Preview, Table};
+use followed::Followed;
 
 /// What is wrong with what was written, while the last good table is in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +32,10 @@ pub struct Status {
     pub main: Option<String>,
     /// Files of `previewsDir`, and previews that conflict with others.
     pub previews: BTreeMap<Key, String>,
+    /// Why the newest version of the controller is not in force.
+    pub version: Option<String>,
+    /// Certificates of the controller that can't be used.
+    pub certificates: BTreeMap<Box<str>, String>,
 }
 
 /// Why a preview could not be set or removed.
@@ -45,6 +53,9 @@ pub enum Refused {
     /// There is no folder to keep it in.
     #[error("previewsDir is not set in the configuration file; set it to keep previews that are put")]
     NoFolder,
+    /// A controller says what there is.
+    #[error("the controller at {0} owns the previews; ask it, or change what it reads in the cluster")]
+    Controller(Box<str>),
     /// No such preview.
     #[error("no preview {0} is known here")]
     Unknown(Key),
@@ -67,6 +78,8 @@ pub struct Keeper {
     named: BTreeMap<Key, model::Preview>,
     endings: BTreeSet<(Timestamp, Key)>,
     status: Status,
+    /// Present where a controller owns services, routes and previews.
+    followed: Option<Box<Followed>>,
 }
 
 impl Keeper {
@@ -75,30 +88,48 @@ impl Keeper {
     /// # Errors
     /// A TLS setting of a service that can't be used, in words.
     pub fn new(path: &Path, config: Config, workers: usize, metrics: Arc<Metrics>) -> Result<Self, String> {
-        let mut builder = Builder::new(workers);
-        let estate = builder.estate(&config)?;
-        let table = Table::new(0, estate);
-        let mut keeper = Self {
-            path: path.to_owned(),
-            builder,
-            published: Arc::new(Published::new(Arc::new(table.clone()))),
-            table,
-            metrics,
-            lives: Lives::open(&config.state_dir),
-            folder: Folder::new(config.previews_dir.clone()),
-            named: BTreeMap::new(),
-            endings: BTreeSet::new(),
-            status: Status::default(),
-            config,
-        };
+        let lives = Lives::open(&config.state_dir);
+        let mut keeper = Self::empty(path, config, workers, metrics, lives)?;
         keeper.fill(&BTreeMap::new());
         keeper.lives.save();
         Ok(keeper)
     }
 
+    /// A keeper whose table has no preview yet.
+    fn empty(
+        path: &Path,
+        config: Config,
+        workers: usize,
+        metrics: Arc<Metrics>,
+        lives: Lives,
+    ) -> Result<Self, String> {
+        let mut builder = Builder::new(workers);
+        let estate = builder.estate(&config)?;
+        let table = Table::new(0, estate);
+        Ok(Self {
+            path: path.to_owned(),
+            builder,
+            published: Arc::new(Published::new(Arc::new(table.clone()))),
+            table,
+            metrics,
+            lives,
+            folder: Folder::new(config.previews_dir.clone()),
+            named: BTreeMap::new(),
+            endings: BTreeSet::new(),
+            status: Status::default(),
+            followed: None,
+            config,
+        })
+    }
+
     /// Where the table is published.
     pub fn published(&self) -> Arc<Published> {
         Arc::clone(&self.published)
+    }
+
+    /// Who says which services, routes and previews there are.
+    const fn owner(&self) -> Owner {
+        if self.followed.is_some() { Owner::Controller } else { Owner::File }
     }
 
     /// The configuration in force.
@@ -144,13 +175,18 @@ impl Keeper {
 
     /// Reads the main file, and what it names, again. `true`: what they say is in force, be it new or not.
     pub fn reload(&mut self) -> bool {
-        let loaded = sidetrack_config::load(&self.path).map_err(|problems| problems.to_string());
-        let has_roots = self.config.services.iter().any(|service| service.tls.is_some());
+        let loaded =
+            sidetrack_config::load_for(&self.path, self.owner()).map_err(|problems| problems.to_string());
+        let loaded = loaded.map(|checked| self.with_services(checked));
+        let has_roots = self.config.services.iter().any(|service| {
+            service.tls.as_ref().is_some_and(|tls| tls.ca_file.is_some() || self.followed.is_none())
+        });
         let adopted = match loaded {
             // Nothing new, and no roots that could be: that is no reload.
             Ok(checked) if checked.config == self.config && !has_roots && self.status.main.is_none() => {
                 return true;
             }
+            Ok(checked) if self.followed.is_some() => self.adopt_settings(checked),
             Ok(checked) => self.adopt(checked),
             // The same mistake is told once.
             Err(problem) if self.status.main.as_ref() == Some(&problem) => return false,
@@ -288,26 +324,47 @@ impl Keeper {
         }
     }
 
-    /// Puts a preview into the table, unless its time is over.
+    /// Puts a preview of a file into the table, unless its time is over.
     fn join(&mut self, key: Key, preview: model::Preview, now: Timestamp) -> Result<(), Conflict> {
         let expires = self.lives.end(key, preview.ttl, now);
-        if expires.is_some_and(|end| end <= now) {
-            self.expire(key, now);
-            return Ok(());
-        }
-        let stats = self.table.preview(&key).map(|before| Arc::clone(&before.stats));
-        let built = self.builder.preview(key, &preview, &self.config, expires, stats);
-        self.table.insert(built)?;
-        self.lives.appeared(key, now);
-        self.endings.retain(|(_, other)| *other != key);
-        self.endings.extend(expires.map(|end| (end, key)));
         let has_names =
             preview.forks.values().flatten().any(|endpoint| matches!(endpoint, Endpoint::Name(..)));
+        self.place(key, &preview, expires, None, now)?;
+        if self.table.preview(&key).is_none() {
+            return Ok(());
+        }
+        self.lives.appeared(key, now);
         if has_names {
             self.named.insert(key, preview);
         } else {
             self.named.remove(&key);
         }
+        Ok(())
+    }
+
+    /// Puts a preview into the table, whoever says it; one whose time is over ends. `stats` go on counting where the
+    /// table has none for it.
+    fn place(
+        &mut self,
+        key: Key,
+        preview: &model::Preview,
+        expires: Option<Timestamp>,
+        stats: Option<Arc<PreviewStats>>,
+        now: Timestamp,
+    ) -> Result<(), Conflict> {
+        if expires.is_some_and(|end| end <= now) {
+            self.expire(key, now);
+            return Ok(());
+        }
+        let before = self.table.preview(&key);
+        let end_before = before.and_then(|before| before.expires);
+        let stats = before.map(|before| Arc::clone(&before.stats)).or(stats);
+        let built = self.builder.preview(key, preview, &self.config, expires, stats);
+        self.table.insert(built)?;
+        if let Some(end) = end_before {
+            self.endings.remove(&(end, key));
+        }
+        self.endings.extend(expires.map(|end| (end, key)));
         Ok(())
     }
 
@@ -328,13 +385,19 @@ impl Keeper {
 
     fn forget(&mut self, key: &Key) {
         self.named.remove(key);
-        self.endings.retain(|(_, other)| other != key);
+        if let Some(end) = self.table.preview(key).and_then(|preview| preview.expires) {
+            self.endings.remove(&(end, *key));
+        }
     }
 
     /// Ends previews whose time is over, forgets keys that ended long ago, and keeps what has changed on disk.
     pub fn tick(&mut self, now: Timestamp) {
         let mut changed = false;
-        while let Some((end, key)) = self.endings.first().copied().filter(|(end, _)| *end <= now) {
+        while let Some((end, key)) = self.endings.pop_first() {
+            if end > now {
+                self.endings.insert((end, key));
+                break;
+            }
             tracing::info!(%key, %end, "preview ended: its ttl is over");
             self.expire(key, now);
             changed = true;
@@ -406,6 +469,9 @@ impl Keeper {
     }
 
     fn file_for(&self, key: Key) -> Result<PathBuf, Refused> {
+        if let Some(followed) = &self.followed {
+            return Err(Refused::Controller(followed.url().into()));
+        }
         if self.config.previews.contains_key(&key) {
             return Err(Refused::MainFile(key));
         }
@@ -457,7 +523,9 @@ impl Keeper {
     }
 
     fn publish(&mut self) {
-        self.table.generation += 1;
+        if self.followed.is_none() {
+            self.table.generation += 1;
+        }
         self.published.publish(Arc::new(self.table.clone()));
         self.metrics.set_table(TableSize {
             generation: self.table.generation,

@@ -23,7 +23,8 @@ const FILE: &str = "previews.json";
 pub struct Lives {
     seen: BTreeMap<Key, Timestamp>,
     gone: BTreeMap<Key, Timestamp>,
-    path: PathBuf,
+    /// `None`: not kept.
+    path: Option<PathBuf>,
     changed: bool,
 }
 
@@ -53,7 +54,12 @@ impl Lives {
         let keys = |map: BTreeMap<String, Timestamp>| {
             map.into_iter().filter_map(|(key, at)| Some((Key::bare(&key).ok()?, at))).collect()
         };
-        Self { seen: keys(stored.seen), gone: keys(stored.gone), path, changed: false }
+        Self { seen: keys(stored.seen), gone: keys(stored.gone), path: Some(path), changed: false }
+    }
+
+    /// Lives that nobody keeps: a controller says when previews end.
+    pub fn unkept() -> Self {
+        Self::default()
     }
 
     /// When `key` first appeared: now, unless it is known.
@@ -119,19 +125,16 @@ impl Lives {
 
     /// Writes what has changed. A failure is a warning: routing goes on, and the next change tries again.
     pub fn save(&mut self) {
-        if !self.changed {
-            return;
-        }
+        let Some(path) = self.path.as_ref().filter(|_| self.changed) else { return };
         let texts =
             |map: &BTreeMap<Key, Timestamp>| map.iter().map(|(key, at)| (key.to_string(), *at)).collect();
         let stored = Stored { seen: texts(&self.seen), gone: texts(&self.gone) };
-        let saved = serde_json::to_vec(&stored)
-            .map_err(std::io::Error::from)
-            .and_then(|b| disk::replace(&self.path, &b));
+        let saved =
+            serde_json::to_vec(&stored).map_err(std::io::Error::from).and_then(|b| disk::replace(path, &b));
         match saved {
             Ok(()) => self.changed = false,
             Err(error) => {
-                tracing::warn!(path = %self.path.display(), %error, "the lives of previews can't be kept")
+                tracing::warn!(path = %path.display(), %error, "the lives of previews can't be kept")
             }
         }
     }

@@ -8,6 +8,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::pem::Identity;
+use super::provided::Provided;
 
 /// The certificates of one listener, by name. Immutable: a reload makes a new one.
 #[derive(Debug, Default)]
@@ -25,15 +26,35 @@ impl Certificates {
         let mut sorted = Self::default();
         for identity in identities {
             sorted.all.push(Arc::clone(&identity.key));
-            for name in &identity.names {
-                let (map, name) = match name.strip_prefix("*.") {
-                    Some(parent) => (&mut sorted.wildcard, parent),
-                    None => (&mut sorted.exact, &**name),
-                };
-                map.entry(name.into()).or_default().push(Arc::clone(&identity.key));
-            }
+            sorted.name(identity, &identity.names);
         }
         sorted
+    }
+
+    /// Sorts identities by the hosts that each is preferred for, and after those by their names.
+    pub(super) fn preferred<'a>(
+        identities: impl Iterator<Item = (&'a Identity, &'a [Box<str>])> + Clone,
+    ) -> Self {
+        let mut sorted = Self::default();
+        for (identity, hosts) in identities.clone() {
+            sorted.all.push(Arc::clone(&identity.key));
+            sorted.name(identity, hosts);
+        }
+        for (identity, _) in identities {
+            sorted.name(identity, &identity.names);
+        }
+        sorted
+    }
+
+    /// Adds `identity` under `names`.
+    fn name(&mut self, identity: &Identity, names: &[Box<str>]) {
+        for name in names {
+            let (map, name) = match name.strip_prefix("*.") {
+                Some(parent) => (&mut self.wildcard, parent),
+                None => (&mut self.exact, &**name),
+            };
+            map.entry(name.into()).or_default().push(Arc::clone(&identity.key));
+        }
     }
 
     /// Whether both hold the same chains in the same order. The keys are the same then too: each was checked
@@ -47,17 +68,21 @@ impl Certificates {
     /// An ECDSA and an RSA certificate may bear one name; the first in the configuration that the client's
     /// signature schemes allow wins. Where none is allowed the first is given, so that the handshake fails with
     /// the alert that says so.
+    ///
+    /// `provided` are those of the controller: they come after our own where both bear the name as well.
     pub(super) fn choose(
         &self,
+        provided: &Self,
         name: Option<&str>,
         schemes: &[SignatureScheme],
     ) -> Option<Arc<CertifiedKey>> {
-        let exact = name.and_then(|name| self.exact.get(name));
+        let all = [self, provided];
+        let exact = name.into_iter().flat_map(|name| all.map(|of| of.exact.get(name)));
         // RFC 9525 section 6.3: the wildcard stands for exactly one label.
-        let wildcard =
-            name.and_then(|name| name.split_once('.')).and_then(|(_, parent)| self.wildcard.get(parent));
-        let of_name = exact.into_iter().chain(wildcard).flatten();
-        pick(of_name, schemes).or_else(|| pick(self.all.iter(), schemes))
+        let parent = name.and_then(|name| name.split_once('.')).map(|(_, parent)| parent);
+        let wildcard = parent.into_iter().flat_map(|parent| all.map(|of| of.wildcard.get(parent)));
+        let of_name = exact.chain(wildcard).flatten().flatten();
+        pick(of_name, schemes).or_else(|| pick(all.into_iter().flat_map(|of| &of.all), schemes))
     }
 }
 
@@ -74,11 +99,12 @@ fn pick<'a>(
 #[derive(Debug)]
 pub(super) struct Resolver {
     current: RwLock<Arc<Certificates>>,
+    provided: Arc<Provided>,
 }
 
 impl Resolver {
-    pub(super) fn new(certificates: Certificates) -> Self {
-        Self { current: RwLock::new(Arc::new(certificates)) }
+    pub(super) fn new(certificates: Certificates, provided: Arc<Provided>) -> Self {
+        Self { current: RwLock::new(Arc::new(certificates)), provided }
     }
 
     /// What new handshakes get now.
@@ -97,6 +123,7 @@ impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // rustls gives the name in lower case, and only those schemes that the cipher suites of a TLS 1.2 client
         // can be used with.
-        self.current().choose(hello.server_name(), hello.signature_schemes())
+        let provided = self.provided.current();
+        self.current().choose(&provided, hello.server_name(), hello.signature_schemes())
     }
 }

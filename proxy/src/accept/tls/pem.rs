@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,6 +11,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sidetrack_config::model::CertificateFiles;
+use sidetrack_config::stream::Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -72,6 +73,16 @@ impl Identity {
         Self::new(chain, &key, &files.cert_file, &files.key_file)
     }
 
+    /// Reads one certificate of the controller; messages call it by the name of its Secret.
+    pub(super) fn provided(certificate: &Certificate) -> Result<Self, TlsError> {
+        let origin = PathBuf::from(format!("certificate {}", certificate.name));
+        let chain = chain_in(certificate.chain.as_bytes(), &origin)?;
+        let key = key_in(certificate.key.as_bytes(), &origin)?;
+        let identity = Self::new(chain, &key, &origin, &origin)?;
+        identity.warn_if_untimely(&origin);
+        Ok(identity)
+    }
+
     /// Whether it has ended or is about to.
     pub(super) fn ends_soon(&self) -> bool {
         self.not_after < unix_now() + SOON.as_secs().cast_signed()
@@ -108,8 +119,11 @@ fn dns_names(leaf: &X509Certificate<'_>) -> Result<Vec<Box<str>>, String> {
 
 /// All certificates of a PEM file, in order; at least one.
 pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let text = read(file)?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&text)
+    chain_in(&read(file)?, file)
+}
+
+fn chain_in(text: &[u8], file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(text)
         .collect::<Result<_, _>>()
         .map_err(|error| TlsError::BadPem { file: file.to_owned(), detail: error.to_string() })?;
     if chain.is_empty() {
@@ -120,12 +134,15 @@ pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, 
 
 /// The first private key of a PEM file: PKCS#8, SEC1 or PKCS#1.
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let text = read(file)?;
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        pem::Error::NoItemsFound if is_encrypted(&text) => TlsError::EncryptedKey { file: file.to_owned() },
+    key_in(&read(file)?, file)
+}
+
+fn key_in(text: &[u8], file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
+        pem::Error::NoItemsFound if is_encrypted(text) => TlsError::EncryptedKey { file: file.to_owned() },
         pem::Error::NoItemsFound => TlsError::NoKey { file: file.to_owned() },
         // The old form keeps the label of a clear key and says `Proc-Type: 4,ENCRYPTED` within the block.
-        _ if is_encrypted(&text) => TlsError::EncryptedKey { file: file.to_owned() },
+        _ if is_encrypted(text) => TlsError::EncryptedKey { file: file.to_owned() },
         other => TlsError::BadPem { file: file.to_owned(), detail: other.to_string() },
     })
 }

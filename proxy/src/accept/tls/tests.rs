@@ -96,7 +96,7 @@ impl Estate {
     }
 
     pub(crate) fn load(&self, stems: &[&str]) -> ServerTls {
-        ServerTls::load(&self.tls(stems), self.folder.path()).unwrap()
+        ServerTls::load(&self.tls(stems), self.folder.path(), Arc::default()).unwrap()
     }
 }
 

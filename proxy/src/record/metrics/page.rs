@@ -138,6 +138,24 @@ impl Page {
         ] {
             self.gauge(name, help, vec![gauge(&[], value)]);
         }
+        if let Some(contact) = metrics.contact() {
+            let age = contact.last.elapsed().as_secs_f64();
+            for (name, help, value) in [
+                (
+                    "controller_connected",
+                    "1 if the controller's stream is open, else 0.",
+                    f64::from(contact.connected),
+                ),
+                (
+                    "controller_last_contact_seconds",
+                    "Time since the controller was heard, or since the start.",
+                    age,
+                ),
+                ("controller_version", "Version of the controller's table in force.", contact.version as f64),
+            ] {
+                self.gauge(name, help, vec![gauge(&[], value)]);
+            }
+        }
         let version = ("version", env!("CARGO_PKG_VERSION"));
         self.gauge("build_info", "The version that is running; always 1.", vec![gauge(&[version], 1.0)]);
     }

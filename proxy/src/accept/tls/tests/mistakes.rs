@@ -47,7 +47,7 @@ fn each_mistake_names_its_file_and_what_to_do() {
     ];
     for (cert_file, key_file, wanted) in table {
         let tls = Tls::Files(vec![CertificateFiles { cert_file, key_file }]);
-        let error = ServerTls::load(&tls, estate.folder.path()).unwrap_err().to_string();
+        let error = ServerTls::load(&tls, estate.folder.path(), Arc::default()).unwrap_err().to_string();
         assert!(error.contains(wanted), "{error}\nlacks: {wanted}");
     }
 }
@@ -65,6 +65,6 @@ fn an_expired_certificate_is_used_all_the_same() {
 fn a_name_that_no_certificate_can_bear_is_refused() {
     let estate = Estate::new();
     let tls = Tls::SelfSigned { names: vec!["bücher.localhost".into()] };
-    let error = ServerTls::load(&tls, estate.folder.path()).unwrap_err().to_string();
+    let error = ServerTls::load(&tls, estate.folder.path(), Arc::default()).unwrap_err().to_string();
     assert!(error.contains("no certificate can be issued for bücher.localhost"), "{error}");
 }

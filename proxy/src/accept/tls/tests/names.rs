@@ -103,10 +103,10 @@ fn no_name_that_a_client_can_send_is_misread() {
     let schemes = [SignatureScheme::ECDSA_NISTP256_SHA256];
     let long = format!("{}.example.com", "a".repeat(100_000));
     for (name, wild) in [("", false), (".", false), ("..", false), ("*.example.com", true), (&long, true)] {
-        let chosen = certificates.choose(Some(name), &schemes).unwrap();
+        let chosen = certificates.choose(&Certificates::default(), Some(name), &schemes).unwrap();
         assert!(Arc::ptr_eq(&chosen, &identities[usize::from(wild)].key), "{name:.40}");
     }
-    assert!(Certificates::new(&[]).choose(Some("shop.test"), &schemes).is_none());
+    assert!(Certificates::new(&[]).choose(&Certificates::default(), Some("shop.test"), &schemes).is_none());
     // A client that can verify nothing of ours still gets one, and with it an alert that says why.
-    assert!(certificates.choose(Some("first.test"), &[]).is_some());
+    assert!(certificates.choose(&Certificates::default(), Some("first.test"), &[]).is_some());
 }

@@ -84,7 +84,7 @@ async fn a_self_signed_listener_follows_its_authority() {
     let state = estate.path("state");
     let names =
         |names: &[&str]| Tls::SelfSigned { names: names.iter().map(|name| Box::from(*name)).collect() };
-    let tls = ServerTls::load(&names(&["*.preview.localhost"]), &state).unwrap();
+    let tls = ServerTls::load(&names(&["*.preview.localhost"]), &state, Arc::default()).unwrap();
     assert_eq!(tls.files(), [state.join("ca.pem"), state.join("ca.key")]);
     let address = echo(&tls).await;
     let trusted = || {
