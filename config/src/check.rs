@@ -26,6 +26,7 @@ use crate::key::Key;
 use crate::model::{Config, Preview, Role, UnknownPreview};
 use crate::problem::{Problem, Problems};
 use crate::source_map::{self, At, Kind, Node};
+pub use grammar::{host_name, route_host, ttl};
 pub use names::Taken;
 use report::Report;
 use shape::Shape;

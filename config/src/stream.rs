@@ -86,13 +86,14 @@ pub enum Protocol {
     H2,
 }
 
-/// A preview as it is now: only forks that may be routed are in it.
+/// A preview as it is now. A fork that must not be routed for what it is (its pods leak into the baseline, it can't be
+/// made) is in it without endpoints: a test that means to reach it must not pass on the baseline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Preview {
     /// Its key.
     pub key: Key,
-    /// Service name -> endpoints that are ready. An empty list is a fork that is down.
+    /// Service name -> endpoints that are ready. An empty list is a fork that is down or refused.
     pub forks: BTreeMap<Box<str>, Vec<SocketAddr>>,
     /// Keys whose forks serve where this preview has none, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

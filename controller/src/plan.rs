@@ -1,15 +1,32 @@
 //! The heart: from what the cluster says to what shall be. Pure; the clock is an argument. The same world gives the
 //! same plan, whatever order its events came in.
 
+mod aliases;
 mod certificates;
+mod claims;
+mod clones;
+mod endpoints;
+mod forks;
+mod guard;
+mod index;
+mod labels;
+mod life;
 mod routes;
+mod selectors;
+mod services;
+mod settle;
+mod status;
+mod terms;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::Value;
 use sidetrack_config::Key;
 use sidetrack_config::stream::Item;
+
+pub use clones::clone_sources;
+use index::Index;
 
 use crate::preview::PreviewStatus;
 use crate::world::{Name, WorkloadKind, World};
@@ -52,9 +69,11 @@ pub struct Plan {
     pub deletions: Vec<Deletion>,
     /// What to tell people.
     pub notices: Vec<Notice>,
-    /// Keys that ended within the last seven days, to be kept.
+    /// Keys that ended within the last seven days, at most 10,000, to be kept: those of the world, those of which the
+    /// TTL is over, and those that the world has `seen` and nobody claims any more.
     pub gone: BTreeMap<Key, Timestamp>,
-    /// When each key without a `Preview` object first appeared, to be kept.
+    /// When each key that is there first appeared, to be kept; those of `Preview` objects are among them, so that
+    /// their end is noticed.
     pub seen: BTreeMap<Key, Timestamp>,
     /// When the plan changes though nothing in the cluster does: an end, a warning.
     pub next: Option<Timestamp>,
@@ -75,6 +94,12 @@ pub struct Fork {
     pub message: Box<str>,
     /// How many endpoints are ready, over all ports.
     pub endpoints: usize,
+}
+
+impl ObjectId {
+    pub(crate) fn new(api_version: &str, kind: &str, name: &Name, uid: &str) -> Self {
+        Self { api_version: api_version.into(), kind: kind.into(), name: name.clone(), uid: uid.into() }
+    }
 }
 
 /// What came of a fork. A closed set: conditions, metrics and `GET /v1/previews` use these words.
@@ -113,7 +138,8 @@ impl ForkState {
         }
     }
 
-    /// Whether it is in the table.
+    /// Whether its endpoints are in the table. One that `Leaks` or is `Invalid` is there too where its Service is, without
+    /// an endpoint, so that its requests get `fork_unavailable` and not the baseline.
     pub const fn is_routed(self) -> bool {
         matches!(self, Self::Routed | Self::NotReady)
     }
@@ -180,13 +206,42 @@ pub struct Notice {
 
 /// Makes the plan of a world.
 pub fn plan(world: &World, settings: &Settings, now: Timestamp) -> Plan {
-    let routed = routes::plan(world, settings, now);
-    // The table holds these from `plan::services` on.
-    let _ = (&routed.services, &routed.hosts);
+    let mut routed = routes::plan(world, settings, now);
+    let mut notices = std::mem::take(&mut routed.notices);
+    let index = Index::new(world, settings, &routed.services);
+    let mut asked = claims::previews(&index);
+    let labelled = claims::by_labels(&index, &mut notices);
+    let mut groups = settle::settle(&index, &mut asked, labelled, now, &mut notices);
+    aliases::settle(&mut groups, &mut asked, settings, &routed.hosts, &mut notices);
+    guard::strays(&index, &mut notices);
+    let judged = forks::judge(&index, &asked, &mut groups);
+    let life = life::plan(world, &groups, |key| judged.previews.contains_key(key), settings.warn_before, now);
+    let alive = asked.iter().filter(|preview| preview.terms.expires.is_none_or(|end| now < end));
+    let alive: BTreeSet<Box<str>> = alive.map(|preview| preview.object.meta.uid.clone()).collect();
+    let links = status::Links::new(settings, &routed.hosts);
+    let report =
+        forks::Reporter { asked: &asked, groups: &groups, judged: &judged, links: &links, settings, now };
+    let previews = report.previews(&mut notices);
+    report.forks(&mut notices);
+    let services = services::plan(&index, &routed.services, &judged.services, &mut notices);
+    let deletions = judged.clones.sweep(world, &alive);
+    let items = routed.items.into_iter().chain(services).chain(life.items());
+    let items = items.chain(judged.previews.into_values().map(Item::Preview));
+    notices.sort();
+    notices.dedup();
     Plan {
-        items: routed.items.into_iter().map(|item| (item.id().into(), item)).collect(),
+        items: items.map(|item| (item.id().into(), item)).collect(),
+        forks: judged.forks.into_values().flatten().collect(),
+        previews,
         statuses: routed.statuses,
-        notices: routed.notices,
-        ..Plan::default()
+        clones: judged.clones.writes,
+        deletions,
+        notices,
+        gone: life.gone,
+        seen: life.seen,
+        next: life.next,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -126,7 +126,7 @@ pub struct CloneSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub args: Option<Vec<String>>,
-    /// How many pods.
+    /// How many pods; without it: one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub replicas: Option<i32>,
@@ -167,7 +167,8 @@ pub struct PreviewStatus {
     /// The table generation that holds what this says, once every gateway has acknowledged it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged_generation: Option<i64>,
-    /// `Ready`, `Expiring`, and `Fork-SERVICE` for each fork.
+    /// `Accepted` (the object itself can be used as it is), `Ready`, `Expiring`, and `Fork-SERVICE` for each fork, with
+    /// `.NAMESPACE` where the Service is in another one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -36,6 +36,17 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How long a preview lives: as a duration, and not zero.
+///
+/// # Errors
+/// Why it is none, as the end of the sentence that begins with the text.
+pub fn ttl(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("would end it at once; leave `ttl` out to keep it for ever".to_owned()),
+        ttl => Ok(ttl),
+    }
+}
+
 /// `8MiB`, `65536`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let size: ByteSize = text.trim().parse().map_err(|_| "is not a number of bytes")?;
@@ -121,7 +132,10 @@ pub(super) fn dns_name(text: &str) -> Result<Box<str>, String> {
 }
 
 /// A DNS name, an IPv4 address or an IPv6 address in brackets, as a client writes it into `Host`.
-pub(super) fn host_name(text: &str) -> Result<Box<str>, String> {
+///
+/// # Errors
+/// Why it is none, as the end of the sentence that begins with the text.
+pub fn host_name(text: &str) -> Result<Box<str>, String> {
     let address = match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
         Some(v6) => v6.parse().ok().filter(IpAddr::is_ipv6),
         None => text.parse().ok().filter(IpAddr::is_ipv4),
@@ -137,7 +151,10 @@ pub(super) fn host_name(text: &str) -> Result<Box<str>, String> {
 }
 
 /// `shop.example.com`, `*.example.com`, `*`.
-pub(super) fn route_host(text: &str) -> Result<HostPattern, String> {
+///
+/// # Errors
+/// Why it is none, as the end of the sentence that begins with the text.
+pub fn route_host(text: &str) -> Result<HostPattern, String> {
     match (text, text.strip_prefix("*.")) {
         ("*", _) => Ok(HostPattern::Any),
         (_, Some(name)) => dns_name(name).map(HostPattern::Below),

@@ -23,7 +23,7 @@ pub(super) fn begins_with_prefix(label: &str, carriers: &Carriers) -> bool {
     carriers.host_prefix.as_deref().is_some_and(|prefix| strip_prefix(label, prefix).is_some())
 }
 
-/// What routes and domains have taken.
+/// What routes and domains have taken: names that no preview may go by.
 #[derive(Debug)]
 pub struct Taken {
     /// Hosts of routes.
@@ -31,31 +31,47 @@ pub struct Taken {
     /// Labels of hosts of routes, and of domains, below a domain.
     labels: HashSet<Box<str>>,
     domains: Vec<Box<str>>,
-    host_carrier: Option<Carriers>,
+    /// The prefix of a key in a host, where hosts carry keys.
+    host_prefix: Option<Box<str>>,
 }
 
 impl Taken {
-    /// Gathers it.
+    /// What routes and domains take.
     pub fn new(routes: &[Route], domains: &[Box<str>], carriers: &Carriers) -> Self {
-        let (mut hosts, mut labels) = (HashSet::new(), HashSet::new());
+        let mut taken = Self::of_domains(domains, carriers.host_prefix.as_deref());
         for route in routes {
-            let (HostPattern::Exact(name) | HostPattern::Below(name)) = &route.host else { continue };
-            labels.extend(labels_below(name, domains).map(Box::from));
-            if matches!(route.host, HostPattern::Exact(_)) {
-                hosts.insert(name.clone());
-            }
+            taken.take(&route.host);
         }
-        for domain in domains {
-            labels.extend(labels_below(domain, domains).map(Box::from));
+        taken
+    }
+
+    /// What `domains` take, where a key in a host begins with `host_prefix`.
+    pub fn of_domains(domains: &[Box<str>], host_prefix: Option<&str>) -> Self {
+        let mut domains = domains.to_vec();
+        domains.sort_by_key(|domain| std::cmp::Reverse(domain.len()));
+        let labels =
+            domains.iter().flat_map(|domain| labels_below(domain, &domains)).map(Box::from).collect();
+        Self { hosts: HashSet::new(), labels, domains, host_prefix: host_prefix.map(Box::from) }
+    }
+
+    /// Takes what a route for `host` takes.
+    pub fn take(&mut self, host: &HostPattern) {
+        let (HostPattern::Exact(name) | HostPattern::Below(name)) = host else { return };
+        self.labels.extend(labels_below(name, &self.domains).map(Box::from));
+        if matches!(host, HostPattern::Exact(_)) {
+            self.hosts.insert(name.clone());
         }
-        let host_carrier = carriers.host_prefix.is_some().then(|| carriers.clone());
-        Self { hosts, labels, domains: domains.to_vec(), host_carrier }
+    }
+
+    /// The labels of `host` below one of the domains, and their parts between `--`.
+    pub fn labels<'a>(&self, host: &'a str) -> impl Iterator<Item = &'a str> + use<'a> {
+        labels_below(host, &self.domains)
     }
 
     /// Whether a preview can have `alias`.
     ///
     /// # Errors
-    /// Why it cannot; the text ends a sentence that begins with the alias.
+    /// Why not, as the end of the sentence that begins with it.
     pub fn alias(&self, alias: &str) -> Result<(), String> {
         if self.labels.contains(alias) {
             return Err("is a label of a route or domain below a domain".into());
@@ -69,14 +85,14 @@ impl Taken {
     /// Whether a preview can have `host`, which is in lower case.
     ///
     /// # Errors
-    /// Why it cannot; the text ends a sentence that begins with the host.
+    /// Why not, as the end of the sentence that begins with it.
     pub fn host(&self, host: &str) -> Result<(), String> {
         self.alias(host)?;
         if self.domains.iter().any(|domain| **domain == *host) {
             return Err("is a domain of `domains`, where everybody without a key is".into());
         }
-        let carriers = self.host_carrier.as_ref();
-        let key = |label: &&str| carriers.is_some_and(|carriers| begins_with_prefix(label, carriers));
+        let prefix = self.host_prefix.as_deref();
+        let key = |label: &&str| prefix.is_some_and(|prefix| strip_prefix(label, prefix).is_some());
         match labels_below(host, &self.domains).find(key) {
             Some(label) => Err(format!("has the label `{label}`, which below a domain is read as a key")),
             None => Ok(()),

@@ -64,18 +64,12 @@ pub(super) fn preview(
     context: &Context<'_>,
     report: &mut Report<'_>,
 ) -> Preview {
-    let ttl = |text: &str| match grammar::duration(text)? {
-        std::time::Duration::ZERO => {
-            Err("would end it at once; leave `ttl` out to keep it for ever".to_owned())
-        }
-        ttl => Ok(ttl),
-    };
     Preview {
         forks: forks(written, &at.key("forks"), context, report),
         parents: parents(key, &written.parents, &at.key("parents"), context, report),
         aliases: aliases(key, &written.aliases, &at.key("aliases"), context, report),
         hosts: hosts(&written.hosts, &at.key("hosts"), context, report),
-        ttl: written.ttl.as_ref().and_then(|text| report.read(&at.key("ttl"), text, ttl)),
+        ttl: written.ttl.as_ref().and_then(|text| report.read(&at.key("ttl"), text, grammar::ttl)),
         on_fork_down: match written.on_fork_down {
             None | Some(document::OnForkDown::Fail) => OnForkDown::Fail,
             Some(document::OnForkDown::Baseline) => OnForkDown::Baseline,

@@ -1,0 +1,218 @@
+//! The world, made quick to ask: built once for a plan.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+
+use sidetrack_config::Key;
+
+use super::Settings;
+use super::labels::fork_of;
+use super::selectors::Selectors;
+use crate::names::{FORK_OF, PR};
+use crate::world::{Labels, Name, Pod, Service, Slice, SliceEndpoint, Workload, World};
+
+/// Whose pods these are: the fork for this key of this Service, in this namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct ForkId<'a> {
+    /// Where its pods are.
+    pub(super) namespace: &'a str,
+    /// Its key.
+    pub(super) key: Key,
+    /// The Service's namespace and name.
+    pub(super) service: (&'a str, &'a str),
+}
+
+impl<'a> ForkId<'a> {
+    /// What labels say; `None` where they name no key, or no Service.
+    pub(super) fn read(namespace: &'a str, labels: &'a Labels, prefix: &str) -> Option<Self> {
+        let key = Key::parse(labels.get(PR)?, prefix).ok()?;
+        Some(Self { namespace, key, service: fork_of(namespace, labels)? })
+    }
+}
+
+/// The world by what planning asks for.
+#[derive(Debug)]
+pub(super) struct Index<'a> {
+    /// All of it.
+    pub(super) world: &'a World,
+    /// What planning goes by.
+    pub(super) settings: &'a Settings,
+    /// Who selects what.
+    pub(super) selectors: Selectors<'a>,
+    /// Services that somebody forks, and those that routes refer to: what anybody may get without a key.
+    pub(super) shared: HashSet<(&'a str, &'a str)>,
+    /// By namespace and Service.
+    slices: HashMap<&'a str, HashMap<&'a str, Vec<&'a Slice>>>,
+    /// By namespace and name.
+    pods: HashMap<&'a str, HashMap<&'a str, (&'a Pod, Option<ForkId<'a>>)>>,
+    forks: HashMap<ForkId<'a>, Vec<(&'a Name, &'a Pod)>>,
+    addresses: HashMap<IpAddr, &'a Pod>,
+    /// Whose workloads a Service selects.
+    selected: HashMap<&'a Name, Selected<'a>>,
+    labelled: HashMap<ForkId<'a>, Vec<(&'a Name, &'a Service)>>,
+}
+
+/// Whose workloads a Service selects.
+#[derive(Clone, Debug, PartialEq)]
+enum Selected<'a> {
+    /// This fork's only.
+    Fork(ForkId<'a>),
+    /// A baseline's, or those of several forks.
+    Others,
+}
+
+impl<'a> Index<'a> {
+    /// Indexes `world`. `routed` are the Services that routes refer to.
+    pub(super) fn new(world: &'a World, settings: &'a Settings, routed: &'a BTreeSet<(Name, u16)>) -> Self {
+        let mut index = Self {
+            world,
+            settings,
+            selectors: Selectors::new(&world.services),
+            shared: routed.iter().map(|(name, _)| (&*name.namespace, &*name.name)).collect(),
+            slices: HashMap::new(),
+            pods: HashMap::new(),
+            forks: HashMap::new(),
+            addresses: HashMap::with_capacity(world.pods.len()),
+            selected: HashMap::new(),
+            labelled: HashMap::new(),
+        };
+        for (name, slice) in &world.slices {
+            index.slices.entry(&name.namespace).or_default().entry(&slice.service).or_default().push(slice);
+        }
+        index.add_pods();
+        index.add_services();
+        for ((_, name), workload) in &world.workloads {
+            index.add_workload(name, workload);
+        }
+        index
+    }
+
+    fn add_pods(&mut self) {
+        let world = self.world;
+        for (name, pod) in &world.pods {
+            let id = self.fork_id(&name.namespace, &pod.meta.labels);
+            if let Some(id) = &id {
+                self.shared.insert(id.service);
+                self.forks.entry(id.clone()).or_default().push((name, pod));
+            }
+            self.pods.entry(&name.namespace).or_default().insert(&name.name, (pod, id));
+            if let (Some(ip), false) = (pod.ip, pod.meta.deleting) {
+                self.addresses.insert(ip, pod);
+            }
+        }
+    }
+
+    fn add_services(&mut self) {
+        let world = self.world;
+        for (name, service) in &world.services {
+            if let Some(id) = self.fork_id(&name.namespace, &service.meta.labels) {
+                self.shared.insert(id.service);
+                // What is forked is no fork of itself, whatever it says.
+                if id.service != (&*name.namespace, &*name.name) && !service.external {
+                    self.labelled.entry(id).or_default().push((name, service));
+                }
+            }
+        }
+        for preview in world.previews.iter() {
+            for fork in &preview.1.spec.forks {
+                let namespace = fork.namespace.as_deref().unwrap_or(&preview.0.namespace);
+                self.shared.insert((namespace, &fork.service));
+            }
+        }
+        for services in self.labelled.values_mut() {
+            services.sort_by_key(|(name, service)| (service.meta.created, *name));
+        }
+    }
+
+    fn add_workload(&mut self, name: &'a Name, workload: &'a Workload) {
+        let id = self.fork_id(&name.namespace, &workload.pod_labels);
+        if let Some(id) = &id {
+            self.shared.insert(id.service);
+        }
+        for (service, _) in self.selectors.matching(&name.namespace, &workload.pod_labels) {
+            let seen = id.clone().map_or(Selected::Others, Selected::Fork);
+            let entry = self.selected.entry(service).or_insert_with(|| seen.clone());
+            if *entry != seen {
+                *entry = Selected::Others;
+            }
+        }
+    }
+
+    /// Whose pods have these labels.
+    pub(super) fn fork_id(&self, namespace: &'a str, labels: &'a Labels) -> Option<ForkId<'a>> {
+        ForkId::read(namespace, labels, &self.settings.host_prefix)
+    }
+
+    /// The key of a pod; `None` where its label is none.
+    pub(super) fn key_of(&self, pod: &Pod) -> Option<Key> {
+        Key::parse(pod.meta.labels.get(PR)?, &self.settings.host_prefix).ok()
+    }
+
+    /// The EndpointSlices of a Service: all of them add up.
+    pub(super) fn slices(&self, service: &Name) -> &[&'a Slice] {
+        let here = self.slices.get(&*service.namespace);
+        here.and_then(|here| here.get(&*service.name)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The pods of a fork, by name.
+    pub(super) fn pods(&self, id: &ForkId<'a>) -> &[(&'a Name, &'a Pod)] {
+        self.forks.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// All forks that have pods.
+    pub(super) fn forks_with_pods(&self) -> impl Iterator<Item = (&ForkId<'a>, &[(&'a Name, &'a Pod)])> {
+        self.forks.iter().map(|(id, pods)| (id, pods.as_slice()))
+    }
+
+    /// The pod with a key that an endpoint in `namespace` is, and whose it is where its labels say so. An endpoint that
+    /// names no pod is known by its address.
+    pub(super) fn keyed_pod(
+        &self,
+        namespace: &str,
+        endpoint: &SliceEndpoint,
+    ) -> Option<(&'a Pod, Option<&ForkId<'a>>)> {
+        match &endpoint.pod {
+            Some(pod) => {
+                let here = self.pods.get(namespace)?;
+                here.get(&**pod).map(|(pod, id)| (*pod, id.as_ref()))
+            }
+            None => self.addresses.get(&endpoint.address).map(|pod| (*pod, None)),
+        }
+    }
+
+    /// The Services that carry the labels of a fork themselves, the oldest first.
+    pub(super) fn labelled_services(&self, id: &ForkId<'a>) -> &[(&'a Name, &'a Service)] {
+        self.labelled.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a Service that selects pods of the fork `id` is the fork's own. It is where it carries the fork's labels
+    /// or its selector asks for the key. It is too where nobody but this fork can be meant: it is neither forked nor
+    /// routed to, and neither a workload nor an endpoint of it is anybody else's.
+    pub(super) fn is_own(&self, id: &ForkId<'a>, name: &Name, service: &Service) -> bool {
+        let full = (&*name.namespace, &*name.name);
+        if full == id.service {
+            return false;
+        }
+        if service.selector.contains_key(PR) {
+            return true;
+        }
+        let labels = &service.meta.labels;
+        if labels.contains_key(PR) && labels.contains_key(FORK_OF) {
+            let prefix = &self.settings.host_prefix;
+            return ForkId::read(id.namespace, labels, prefix).is_some_and(|other| other.key == id.key);
+        }
+        let alone = match self.selected.get(name) {
+            Some(Selected::Fork(other)) => other == id,
+            Some(Selected::Others) => false,
+            None => true,
+        };
+        alone && !self.shared.contains(&full) && self.endpoints_are(id, name)
+    }
+
+    fn endpoints_are(&self, id: &ForkId<'a>, service: &Name) -> bool {
+        let mut endpoints = self.slices(service).iter().flat_map(|slice| &slice.endpoints);
+        endpoints.all(|endpoint| {
+            self.keyed_pod(&service.namespace, endpoint).is_some_and(|(_, whose)| whose == Some(id))
+        })
+    }
+}

@@ -1,0 +1,135 @@
+//! Services of the table: what they are called, what they speak, and which endpoints everybody shares.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use sidetrack_config::stream::{self, Item, Protocol};
+
+use super::index::Index;
+use super::{Notice, ObjectId};
+use crate::world::{Name, Service, ServicePort};
+
+/// A port of a Service under its name in the table.
+#[derive(Clone, Debug)]
+pub(super) struct TablePort<'a> {
+    /// `checkout.shop`, or `checkout.shop:grpc` where the Service has more than one TCP port.
+    pub(super) name: Box<str>,
+    /// The port itself.
+    pub(super) port: &'a ServicePort,
+    /// What it speaks; `None`: nothing that we can.
+    pub(super) protocol: Option<Protocol>,
+}
+
+/// The TCP ports of a Service.
+pub(super) fn ports<'a>(name: &Name, service: &'a Service) -> Vec<TablePort<'a>> {
+    let tcp: Vec<&ServicePort> = service.ports.iter().filter(|port| port.is_tcp).collect();
+    let single = tcp.len() == 1;
+    let table_name = |port: &ServicePort| match (single, &*port.name) {
+        (true, _) => format!("{}.{}", name.name, name.namespace),
+        (false, "") => format!("{}.{}:{}", name.name, name.namespace, port.port),
+        (false, port) => format!("{}.{}:{port}", name.name, name.namespace),
+    };
+    tcp.into_iter()
+        .map(|port| TablePort { name: table_name(port).into(), port, protocol: protocol(port) })
+        .collect()
+}
+
+/// What a port speaks. `appProtocol` decides; without it a name such as `grpc` or `grpc-api`, as Istio and others read
+/// it; HTTP/1.1 otherwise.
+fn protocol(port: &ServicePort) -> Option<Protocol> {
+    let Some(written) = port.app_protocol.as_deref().filter(|text| !text.is_empty()) else {
+        let first = port.name.split('-').next().unwrap_or_default();
+        return Some(match first {
+            "grpc" | "h2c" | "http2" => Protocol::H2c,
+            "https" => Protocol::Https,
+            _ => Protocol::Http1,
+        });
+    };
+    match &*written.to_ascii_lowercase() {
+        "http" | "kubernetes.io/ws" => Some(Protocol::Http1),
+        "h2c" | "grpc" | "http2" | "kubernetes.io/h2c" => Some(Protocol::H2c),
+        "https" | "kubernetes.io/wss" => Some(Protocol::Https),
+        _ => None,
+    }
+}
+
+/// The services that the table has to hold: those that a route refers to, by port, and all ports of those that
+/// somebody forks.
+pub(super) fn plan(
+    index: &Index<'_>,
+    routed: &BTreeSet<(Name, u16)>,
+    forked: &BTreeSet<Name>,
+    notices: &mut Vec<Notice>,
+) -> Vec<Item> {
+    let mut wanted: BTreeMap<&Name, Option<BTreeSet<u16>>> = forked.iter().map(|name| (name, None)).collect();
+    for (name, port) in routed {
+        if let Some(ports) = wanted.entry(name).or_insert_with(|| Some(BTreeSet::new())) {
+            ports.insert(*port);
+        }
+    }
+    let mut items = Vec::new();
+    for (name, numbers) in wanted {
+        let Some(service) = index.world.services.get(name) else { continue };
+        if service.external {
+            let message = "it is of type ExternalName and has no endpoints: it can be neither routed to nor forked; \
+                           use a Service without a selector and EndpointSlices of your own instead";
+            notices.push(notice(name, service, message.into()));
+            continue;
+        }
+        for port in ports(name, service) {
+            let is_routed = routed.contains(&(name.clone(), port.port.port));
+            if numbers.as_ref().is_some_and(|numbers| !numbers.contains(&port.port.port)) {
+                continue;
+            }
+            match port.protocol {
+                Some(protocol) => items.push(item(index, name, port, protocol)),
+                None if is_routed => notices.push(unspoken(name, service, port.port)),
+                // A database beside the HTTP port of a forked Service is nobody's mistake.
+                None => {}
+            }
+        }
+    }
+    items
+}
+
+fn item(index: &Index<'_>, name: &Name, port: TablePort<'_>, protocol: Protocol) -> Item {
+    let baseline = baseline(index, name, port.port);
+    let tls = matches!(protocol, Protocol::Https | Protocol::H2);
+    let server_name = tls.then(|| format!("{}.{}.svc", name.name, name.namespace).into());
+    Item::Service(stream::Service { name: port.name, baseline: Some(baseline), protocol, server_name })
+}
+
+/// The ready endpoints that everybody shares. A pod that carries a key is never among them, whatever selects it: the
+/// guard reports such a pod, and this keeps it from users even so.
+pub(super) fn baseline(index: &Index<'_>, service: &Name, port: &ServicePort) -> Vec<SocketAddr> {
+    let mut found: Vec<SocketAddr> = Vec::new();
+    for slice in index.slices(service) {
+        let Some(number) = slice.ports.iter().find(|(name, _)| *name == port.name).map(|(_, number)| *number)
+        else {
+            continue;
+        };
+        let shared = slice
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.ready && index.keyed_pod(&service.namespace, endpoint).is_none());
+        found.extend(shared.map(|endpoint| SocketAddr::new(endpoint.address, number)));
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+fn unspoken(name: &Name, service: &Service, port: &ServicePort) -> Notice {
+    let written = port.app_protocol.as_deref().unwrap_or_default();
+    let message = format!(
+        "port {} has appProtocol `{written}`, which Sidetrack does not speak: use `http`, `kubernetes.io/h2c`, \
+         `kubernetes.io/ws` or `https`",
+        port.port
+    );
+    notice(name, service, message)
+}
+
+fn notice(name: &Name, service: &Service, message: String) -> Notice {
+    let about = ObjectId::new("v1", "Service", name, &service.meta.uid);
+    Notice { about, warning: true, reason: "ServiceNotRouted", message: message.into() }
+}
