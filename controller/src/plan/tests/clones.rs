@@ -64,7 +64,7 @@ fn a_clone_is_made_routed_kept_and_taken_away() {
             "ttl" => preview.spec.ttl = Some("1s".into()),
             "fork" => preview.spec.forks.clear(),
             "key" => preview.spec.key = "43".into(),
-            _ => drop(cluster.world.previews.clear()),
+            _ => cluster.world.previews.clear(),
         }
         let plan = cluster.plan_at(NOW + 1);
         let [deletion] = &plan.deletions[..] else { panic!("{end}: {:?}", plan.deletions) };
