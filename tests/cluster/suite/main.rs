@@ -6,6 +6,7 @@ mod forks;
 mod guard;
 mod harness;
 mod keyless;
+mod tokens;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         chart::the_controller_has_no_right_too_many,
         harness::pods_are_real_servers,
         harness::the_api_server_can_be_killed,
+        tokens::tokens_and_rights_are_those_of_the_cluster,
         forks::a_fork_appears_is_unready_and_goes,
         forks::one_of_two_forks_goes,
         forks::another_namespace_must_be_allowed,
