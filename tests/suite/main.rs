@@ -19,6 +19,7 @@ mod log;
 mod pick;
 mod receipts;
 mod regression;
+mod routes_rich;
 mod table;
 mod targets;
 mod tls;
