@@ -270,10 +270,8 @@ impl Keeper {
         sorted: &Sorted<'_>,
     ) -> Result<Vec<(bool, model::Service, Service)>, String> {
         let there = sorted.services.iter().map(|item| (true, service(item)));
-        // Forks of a service that has gone are spoken to as before.
-        let before = |name: &&str| self.config.services.get(followed.slots.known(name)?);
-        let gone = sorted.services_gone.iter().filter_map(before);
-        let gone = gone.map(|service| (false, model::Service { baseline: None, ..service.clone() }));
+        // As if it had never been there: what a table is must not depend on the way to it.
+        let gone = sorted.services_gone.iter().map(|name| (false, absent(name)));
         let builder = &mut self.builder;
         there
             .chain(gone)
@@ -550,3 +548,6 @@ fn absent(name: &str) -> model::Service {
         host: HostRewrite::Keep,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -336,3 +336,6 @@ fn write_table(file: &mut impl Write, hello: Hello, version: u64, items: RawItem
     }
     write(&Message::Snapshot(Snapshot { version, items: part, hash: Some(hash) }))
 }
+
+#[cfg(test)]
+mod tests;

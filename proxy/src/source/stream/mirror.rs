@@ -274,3 +274,6 @@ fn read(id: &str, text: &str) -> Change {
         Err(error) => Change::Bad(format!("it can't be understood: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests;
