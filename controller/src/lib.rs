@@ -5,8 +5,10 @@
 pub mod gateway_api;
 pub mod lookup;
 pub mod names;
+pub mod observe;
 pub mod plan;
 pub mod preview;
 pub mod publish;
 pub mod serve;
+mod watch;
 pub mod world;

@@ -231,7 +231,7 @@ pub struct Workload {
 }
 
 /// A `Preview` object.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Preview {
     /// As every object.
     pub meta: Meta,
@@ -242,7 +242,7 @@ pub struct Preview {
 }
 
 /// A GatewayClass.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct GatewayClass {
     /// As every object.
     pub meta: Meta,
@@ -253,7 +253,7 @@ pub struct GatewayClass {
 }
 
 /// A Gateway.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Gateway {
     /// As every object.
     pub meta: Meta,
@@ -264,7 +264,7 @@ pub struct Gateway {
 }
 
 /// An HTTPRoute.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HttpRoute {
     /// As every object.
     pub meta: Meta,
@@ -275,7 +275,7 @@ pub struct HttpRoute {
 }
 
 /// A ReferenceGrant.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ReferenceGrant {
     /// As every object.
     pub meta: Meta,
@@ -284,7 +284,7 @@ pub struct ReferenceGrant {
 }
 
 /// An Ingress.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Ingress {
     /// As every object.
     pub meta: Meta,

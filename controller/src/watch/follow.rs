@@ -1,0 +1,246 @@
+//! One watch: list, watch, and after a failure again.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::TryStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::{Change, Counts, Message};
+use crate::observe::{Fact, name};
+use crate::world::Name;
+
+/// The longest pause after a failure. kube's own back-off grows to 30 s; an API server that is back is worth a list
+/// sooner, since every second of it is a stale table.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// The first pause. A watch closed with 410 Gone lists again after it.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+
+/// What becomes of the objects of one watch.
+pub(super) trait Sink<K>: Send {
+    /// This object is there, like this.
+    fn apply(&mut self, object: K) -> Option<Change>;
+    /// This object is gone.
+    fn delete(&mut self, object: K) -> Option<Change>;
+    /// A list begins.
+    fn list(&mut self);
+    /// This object is on the list.
+    fn listed(&mut self, object: K);
+    /// The list is whole: what is not on it is gone.
+    fn complete(&mut self) -> Option<Change>;
+}
+
+/// Why a watch ended.
+pub(super) enum End {
+    /// The kind is not served (any more).
+    NoSuchKind,
+    /// Nobody listens.
+    Closed,
+}
+
+/// One watch.
+pub(super) struct Follow<K, S> {
+    /// For the log.
+    pub(super) what: &'static str,
+    /// The number of the source.
+    pub(super) source: usize,
+    /// Where the objects are.
+    pub(super) api: Api<K>,
+    /// Which of them.
+    pub(super) config: watcher::Config,
+    /// What becomes of them.
+    pub(super) sink: S,
+    /// Where that goes.
+    pub(super) sender: mpsc::Sender<Message>,
+    /// Counts restarts.
+    pub(super) counts: Arc<Counts>,
+}
+
+impl<K, S> Follow<K, S>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    S: Sink<K>,
+{
+    /// Watches until the kind is no longer served, or nobody listens.
+    pub(super) async fn run(&mut self) -> End {
+        let mut stream = Box::pin(watcher(self.api.clone(), self.config.clone()));
+        let mut pauses = Pauses::default();
+        loop {
+            let event = match stream.try_next().await {
+                Ok(Some(event)) => event,
+                Ok(None) => return End::Closed,
+                Err(error) if is_missing(&error) => return End::NoSuchKind,
+                Err(error) => {
+                    let pause = pauses.next(Instant::now());
+                    say(self.what, &error, pause);
+                    self.counts.restarted();
+                    tokio::time::sleep(pause).await;
+                    continue;
+                }
+            };
+            if self.take(event).await.is_err() {
+                return End::Closed;
+            }
+        }
+    }
+
+    async fn take(&mut self, event: Event<K>) -> Result<(), mpsc::error::SendError<Message>> {
+        let is_done = matches!(event, Event::InitDone);
+        let change = match event {
+            Event::Apply(object) => self.sink.apply(object),
+            Event::Delete(object) => self.sink.delete(object),
+            Event::Init => {
+                self.sink.list();
+                None
+            }
+            Event::InitApply(object) => {
+                self.sink.listed(object);
+                None
+            }
+            Event::InitDone => self.sink.complete(),
+        };
+        if let Some(change) = change {
+            self.sender.send(Message::Change(change)).await?;
+        }
+        if is_done {
+            self.sender.send(Message::Complete(self.source)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Tells of a failure. The first of a row is news; while an API server is away the same line would come every few
+/// seconds.
+fn say(what: &str, error: &watcher::Error, pause: Duration) {
+    if pause == MIN_PAUSE {
+        warn!("the watch of {what} failed and is taken up again: {error}");
+    } else {
+        debug!("the watch of {what} failed again: {error}");
+    }
+}
+
+/// Whether the API server has no such kind: its CRD is not there.
+fn is_missing(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)) = error else {
+        return false;
+    };
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// Pauses between attempts: twice as long each time, short again after a minute without a failure.
+#[derive(Default)]
+struct Pauses {
+    last: Option<(Instant, Duration)>,
+}
+
+impl Pauses {
+    fn next(&mut self, now: Instant) -> Duration {
+        let quiet = Duration::from_secs(60);
+        let pause = match self.last {
+            Some((at, pause)) if now.saturating_duration_since(at) < quiet => (pause * 2).min(MAX_PAUSE),
+            _ => MIN_PAUSE,
+        };
+        self.last = Some((now, pause));
+        pause
+    }
+}
+
+/// Says which facts are a watch's.
+type Ours<I> = Arc<dyn Fn(&I) -> bool + Send + Sync>;
+
+/// Objects that become facts.
+pub(super) struct Facts<K, F: Fact> {
+    /// From the object to the fact.
+    read: fn(K) -> Option<F>,
+    /// From its name to the fact's.
+    id: fn(Name) -> F::Id,
+    /// Which facts of the world are this watch's: those that a whole list replaces.
+    is_ours: Ours<F::Id>,
+    list: BTreeMap<F::Id, Arc<F>>,
+}
+
+impl<K, F: Fact> Facts<K, F> {
+    /// Facts that `read` makes.
+    pub(super) fn new(
+        read: fn(K) -> Option<F>,
+        id: fn(Name) -> F::Id,
+        is_ours: impl Fn(&F::Id) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self { read, id, is_ours: Arc::new(is_ours), list: BTreeMap::new() }
+    }
+
+    /// The change by which there are none: the kind is not served.
+    pub(super) fn none(&mut self) -> Change {
+        self.list.clear();
+        self.replace()
+    }
+
+    fn replace(&mut self) -> Change {
+        let list = std::mem::take(&mut self.list);
+        let ours = Arc::clone(&self.is_ours);
+        Box::new(move |world| replace(F::all(world), list, &*ours))
+    }
+}
+
+impl<K: Resource + 'static, F: Fact> Sink<K> for Facts<K, F> {
+    fn apply(&mut self, object: K) -> Option<Change> {
+        let id = (self.id)(name(object.meta()));
+        Some(match (self.read)(object) {
+            Some(fact) => Box::new(move |world| upsert(F::all(world), id, fact)),
+            None => Box::new(move |world| F::all(world).remove(&id).is_some()),
+        })
+    }
+
+    fn delete(&mut self, object: K) -> Option<Change> {
+        let id = (self.id)(name(object.meta()));
+        Some(Box::new(move |world| F::all(world).remove(&id).is_some()))
+    }
+
+    fn list(&mut self) {
+        self.list.clear();
+    }
+
+    fn listed(&mut self, object: K) {
+        let id = (self.id)(name(object.meta()));
+        if let Some(fact) = (self.read)(object) {
+            self.list.insert(id, Arc::new(fact));
+        }
+    }
+
+    fn complete(&mut self) -> Option<Change> {
+        Some(self.replace())
+    }
+}
+
+/// Puts `fact` in; says whether it is another one than before.
+fn upsert<F: Fact>(facts: &mut BTreeMap<F::Id, Arc<F>>, id: F::Id, fact: F) -> bool {
+    if facts.get(&id).is_some_and(|known| **known == fact) {
+        return false;
+    }
+    facts.insert(id, Arc::new(fact));
+    true
+}
+
+/// Makes `list` all that there is of what `is_ours`.
+fn replace<F: Fact>(
+    facts: &mut BTreeMap<F::Id, Arc<F>>,
+    list: BTreeMap<F::Id, Arc<F>>,
+    is_ours: &dyn Fn(&F::Id) -> bool,
+) -> bool {
+    let before = facts.len();
+    facts.retain(|id, _| !is_ours(id) || list.contains_key(id));
+    let mut changed = facts.len() != before;
+    for (id, fact) in list {
+        if facts.get(&id).is_none_or(|known| *known != fact) {
+            facts.insert(id, fact);
+            changed = true;
+        }
+    }
+    changed
+}
