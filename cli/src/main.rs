@@ -1,10 +1,16 @@
 //! The binary: one file per command. It reads arguments, sets up the program's own log, and calls the library.
 
+#[cfg(not(feature = "kubernetes"))]
+mod absent;
 mod admin;
 mod check;
 mod client;
 mod cluster;
 mod completions;
+#[cfg(feature = "kubernetes")]
+mod controller;
+#[cfg(feature = "kubernetes")]
+mod crd;
 mod demo;
 mod explain;
 mod gateway;
@@ -99,6 +105,33 @@ enum Command {
             Exit codes: 0 it is so; 1 time is over, and what is missing is printed; or the controller refuses to answer"
     )]
     Wait(wait::Options),
+    /// Run the controller of a cluster: what is deployed becomes the table of every gateway
+    ///
+    /// Deployments whose pods carry the labels sidetrack.dev/pr and sidetrack.dev/fork-of, Preview objects, the Gateway
+    /// API and Ingresses are watched; gateways follow with `sidetrack gateway --controller`. Every replica serves, one of
+    /// them writes. The way to the API server is that of the pod, or KUBECONFIG.
+    #[cfg(feature = "kubernetes")]
+    #[command(
+        after_help = "Examples:\n  sidetrack controller --namespace sidetrack --domain preview.example.com \\\n    \
+            --tls-cert tls.crt --tls-key tls.key --proxy-account sidetrack/sidetrack-gateway\n  \
+            KUBECONFIG=~/.kube/config sidetrack controller --namespace default --dry-run --tls-cert tls.crt --tls-key tls.key\n\n\
+            Exit codes: 0 ended by a signal; 1 it can't start; 64 an option or a file that it names is wrong"
+    )]
+    Controller(Box<controller::Options>),
+    /// Print the CustomResourceDefinition of Preview
+    #[cfg(feature = "kubernetes")]
+    #[command(
+        after_help = "Examples:\n  sidetrack crd | kubectl create -f -\n  sidetrack crd --docs > docs/preview.md"
+    )]
+    Crd(crd::Options),
+    /// Run the controller of a cluster
+    #[cfg(not(feature = "kubernetes"))]
+    #[command(hide = true)]
+    Controller(absent::Anything),
+    /// Print the CustomResourceDefinition of Preview
+    #[cfg(not(feature = "kubernetes"))]
+    #[command(hide = true)]
+    Crd(absent::Anything),
     /// Print a script that lets a shell complete commands and options
     #[command(
         after_help = "Examples:\n  sidetrack completions bash > ~/.local/share/bash-completion/completions/sidetrack\n  \
@@ -124,6 +157,14 @@ fn main() -> ExitCode {
         Command::Explain(options) => explain::run(&options),
         Command::Preview(command) => preview::run(&command),
         Command::Wait(options) => wait::run(&options),
+        #[cfg(feature = "kubernetes")]
+        Command::Controller(options) => controller::run(*options),
+        #[cfg(feature = "kubernetes")]
+        Command::Crd(options) => crd::run(&options),
+        #[cfg(not(feature = "kubernetes"))]
+        Command::Controller(anything) => absent::run("controller", &anything),
+        #[cfg(not(feature = "kubernetes"))]
+        Command::Crd(anything) => absent::run("crd", &anything),
         Command::Completions { shell } => completions::run(shell, Arguments::command()),
     }
 }

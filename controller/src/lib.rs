@@ -2,13 +2,18 @@
 //!
 //! watch -> observe -> **plan** (pure) -> apply -> publish -> report
 
+pub mod admission;
+mod apply;
 pub mod gateway_api;
+mod leader;
 pub mod lookup;
 pub mod names;
 pub mod observe;
 pub mod plan;
 pub mod preview;
 pub mod publish;
+mod report;
+pub mod run;
 pub mod serve;
 mod watch;
 pub mod world;

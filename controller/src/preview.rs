@@ -1,15 +1,27 @@
 //! The object `Preview`: what a team puts into Git, and what the controller says about it.
+//!
+//! The patterns and limits of its schema work on every API server; the rules in CEL besides them from 1.25 on, and an
+//! older one drops them when the CRD is created (`kubectl apply --server-side` of it fails there). What they forbid, the
+//! plan refuses too.
+
+#![allow(unreachable_pub, reason = "the derive of KubeSchema makes a hidden copy of each type")]
+
+mod page;
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use kube::CustomResource;
+use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use self::page::page;
 
 /// What a pull request has in the shared cluster: the services that it changed, and how long they stay.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
+    cel,
     group = "sidetrack.dev",
     version = "v1alpha1",
     kind = "Preview",
@@ -26,10 +38,17 @@ use serde::{Deserialize, Serialize};
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.parents) || !(self.key in self.parents)")
+        .message("a preview is no parent of its own: take its key out of parents"),
+    validation = Rule::new("!has(self.aliases) || !(self.key in self.aliases)")
+        .message("an alias that is the key says nothing: take it out of aliases")
+)]
 pub struct PreviewSpec {
     /// The routing key: what a request carries to reach the forks. Unique in the estate; lower case letters, digits
     /// and single hyphens, at most 40 characters, without the prefix `pr-`.
     #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9]|-[a-z0-9]){0,39}$"), length(min = 1, max = 40))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("the key stays: make another Preview for another key"))]
     pub key: String,
     /// The repository of the change, for people and for conflicts: two repositories don't share a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,8 +101,14 @@ pub enum OnForkDown {
 }
 
 /// A fork of one Service: deployed by somebody else, or cloned from the baseline.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!(has(self.endpointsFrom) && has(self.clone))")
+        .message("a fork is deployed by somebody (endpointsFrom) or cloned (clone), not both"),
+    validation = Rule::new("!has(self.clone) || !has(self.__namespace__)")
+        .message("a clone is made where its Deployment is: make the Preview in that namespace")
+)]
 pub struct ForkSpec {
     /// The name of the Service that is forked.
     #[schemars(regex(pattern = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"), length(min = 1, max = 63))]
@@ -207,3 +232,16 @@ pub struct Condition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }
+
+/// The CustomResourceDefinition, as JSON.
+pub fn definition() -> Value {
+    let mut definition = serde_json::to_value(Preview::crd()).unwrap_or_default();
+    // The field exists for reading only, and an older API server complains about an empty one.
+    if let Some(object) = definition.as_object_mut() {
+        object.remove("status");
+    }
+    definition
+}
+
+#[cfg(test)]
+mod tests;

@@ -9,10 +9,8 @@ mod optional;
 mod sources;
 mod state;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use kube::Client;
+use prometheus::IntCounter;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -53,30 +51,13 @@ pub(crate) struct Scope {
     pub(crate) watched: Vec<Box<str>>,
 }
 
-/// Counts what happens to watches; shared by all of them.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    restarts: AtomicU64,
-}
-
-impl Counts {
-    /// How often a watch failed and was taken up again.
-    pub(crate) fn restarts(&self) -> u64 {
-        self.restarts.load(Ordering::Relaxed)
-    }
-
-    fn restarted(&self) {
-        self.restarts.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Starts all watches.
-pub(crate) fn start(client: &Client, scope: &Scope, counts: &Arc<Counts>) -> Watches {
+/// Starts all watches; `restarts` counts those that fail and are taken up again.
+pub(crate) fn start(client: &Client, scope: &Scope, restarts: &IntCounter) -> Watches {
     let (sender, messages) = mpsc::channel(QUEUE);
     let mut start = sources::Start {
         client: client.clone(),
         scope: scope.clone(),
-        counts: Arc::clone(counts),
+        restarts: restarts.clone(),
         sender,
         sources: 0,
         tasks: JoinSet::new(),

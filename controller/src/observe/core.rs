@@ -119,5 +119,6 @@ pub fn ingress(object: networking::Ingress) -> Option<Ingress> {
     let spec = object.spec?;
     let old = object.metadata.annotations.as_ref().and_then(|all| all.get(OLD_INGRESS_CLASS));
     let class = spec.ingress_class_name.as_ref().or(old).map(|class| class.as_str().into());
-    Some(Ingress { meta: meta(&object.metadata), class, spec })
+    let status = object.status.and_then(|status| serde_json::to_value(status).ok()).unwrap_or_default();
+    Some(Ingress { meta: meta(&object.metadata), class, spec, status })
 }

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use futures_util::TryStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource};
+use prometheus::IntCounter;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use super::{Change, Counts, Message};
+use super::{Change, Message};
 use crate::observe::{Fact, name};
 use crate::world::Name;
 
@@ -59,7 +60,7 @@ pub(super) struct Follow<K, S> {
     /// Where that goes.
     pub(super) sender: mpsc::Sender<Message>,
     /// Counts restarts.
-    pub(super) counts: Arc<Counts>,
+    pub(super) restarts: IntCounter,
 }
 
 impl<K, S> Follow<K, S>
@@ -79,7 +80,7 @@ where
                 Err(error) => {
                     let pause = pauses.next(Instant::now());
                     say(self.what, &error, pause);
-                    self.counts.restarted();
+                    self.restarts.inc();
                     tokio::time::sleep(pause).await;
                     continue;
                 }

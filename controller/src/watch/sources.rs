@@ -1,20 +1,20 @@
 //! Which kinds are watched, and how.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::{apps, core as k8s};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::watcher::Config;
 use kube::{Api, Client, Resource};
+use prometheus::IntCounter;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::follow::{End, Facts, Follow, Sink};
 use super::state::{self, State};
-use super::{Counts, Message, Scope, optional};
+use super::{Message, Scope, optional};
 use crate::observe::{self, Fact};
 use crate::world::{Name, WorkloadKind};
 use crate::{gateway_api, names, preview};
@@ -26,7 +26,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) struct Start {
     pub(super) client: Client,
     pub(super) scope: Scope,
-    pub(super) counts: Arc<Counts>,
+    pub(super) restarts: IntCounter,
     pub(super) sender: mpsc::Sender<Message>,
     pub(super) sources: usize,
     pub(super) tasks: JoinSet<()>,
@@ -195,7 +195,7 @@ impl Start {
             config,
             sink,
             sender: self.sender.clone(),
-            counts: Arc::clone(&self.counts),
+            restarts: self.restarts.clone(),
         }
     }
 }

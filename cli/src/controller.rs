@@ -1,0 +1,215 @@
+//! `sidetrack controller`: what is deployed in a cluster becomes the routing table of every gateway.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use sidetrack_controller::plan;
+use sidetrack_controller::run::{RunError, RunSettings, duration, run as run_controller};
+use sidetrack_controller::serve::{self, PeerSettings, ServeError};
+
+use crate::{BAD_CONFIGURATION, out};
+
+/// How often the files with the certificate are looked at.
+const RELOAD: Duration = Duration::from_secs(10);
+
+/// The command's options.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The namespace of its own objects: the Lease and the ConfigMap `sidetrack-state`
+    #[arg(long, env = "SIDETRACK_NAMESPACE", value_name = "NAME", help_heading = "Cluster")]
+    namespace: Box<str>,
+    /// Its name among the replicas, that of its pod
+    #[arg(
+        long,
+        env = "HOSTNAME",
+        value_name = "NAME",
+        default_value = "sidetrack-controller",
+        help_heading = "Cluster"
+    )]
+    identity: Box<str>,
+    /// A namespace to watch, repeatable [default: all]
+    #[arg(
+        long,
+        env = "SIDETRACK_WATCH_NAMESPACE",
+        value_name = "NAME",
+        value_delimiter = ',',
+        help_heading = "Cluster"
+    )]
+    watch_namespace: Vec<Box<str>>,
+    /// The Lease that the writing replica holds
+    #[arg(
+        long,
+        env = "SIDETRACK_LEASE_NAME",
+        value_name = "NAME",
+        default_value = "sidetrack-controller",
+        help_heading = "Cluster"
+    )]
+    lease_name: Box<str>,
+    /// For how long it is held after it was renewed: what it takes until another replica writes when the holder dies
+    #[arg(long, env = "SIDETRACK_LEASE_DURATION", value_name = "TIME", default_value = "15s", value_parser = duration, help_heading = "Cluster")]
+    lease_duration: Duration,
+    /// Write nothing to the cluster; log what would be written
+    #[arg(long, env = "SIDETRACK_DRY_RUN", help_heading = "Cluster")]
+    dry_run: bool,
+
+    /// A domain whose labels may carry a key, as the gateways have it, repeatable; links are made of the first
+    #[arg(
+        long,
+        env = "SIDETRACK_DOMAIN",
+        value_name = "DOMAIN",
+        value_delimiter = ',',
+        help_heading = "Links and listeners"
+    )]
+    domain: Vec<Box<str>>,
+    /// The scheme of links
+    #[arg(long, env = "SIDETRACK_URL_SCHEME", value_name = "SCHEME", default_value = "https", value_parser = ["http", "https"], help_heading = "Links and listeners")]
+    url_scheme: String,
+    /// The port of links, where it is not the scheme's own
+    #[arg(long, env = "SIDETRACK_URL_PORT", value_name = "PORT", help_heading = "Links and listeners")]
+    url_port: Option<u16>,
+    /// What stands before a key in a host name
+    #[arg(
+        long,
+        env = "SIDETRACK_HOST_PREFIX",
+        value_name = "TEXT",
+        default_value = "pr-",
+        help_heading = "Links and listeners"
+    )]
+    host_prefix: Box<str>,
+    /// A port of Gateway listeners that the gateways serve in clear, repeatable
+    #[arg(
+        long,
+        env = "SIDETRACK_HTTP_PORT",
+        value_name = "PORT",
+        value_delimiter = ',',
+        default_value = "80",
+        help_heading = "Links and listeners"
+    )]
+    http_port: Vec<u16>,
+    /// A port of Gateway listeners that the gateways serve with TLS, repeatable
+    #[arg(
+        long,
+        env = "SIDETRACK_HTTPS_PORT",
+        value_name = "PORT",
+        value_delimiter = ',',
+        default_value = "443",
+        help_heading = "Links and listeners"
+    )]
+    https_port: Vec<u16>,
+    /// An address to report in the status of Gateways and Ingresses, repeatable
+    #[arg(
+        long,
+        env = "SIDETRACK_GATEWAY_ADDRESS",
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        help_heading = "Links and listeners"
+    )]
+    gateway_address: Vec<Box<str>>,
+    /// How long before its end a preview is marked as expiring
+    #[arg(long, env = "SIDETRACK_WARN_BEFORE", value_name = "TIME", default_value = "1h", value_parser = duration, help_heading = "Links and listeners")]
+    warn_before: Duration,
+
+    /// Where proxies get the table, and the API server its admission reviews, over HTTPS
+    #[arg(
+        long,
+        env = "SIDETRACK_PUBLISH_ADDRESS",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:8443",
+        help_heading = "Servers"
+    )]
+    publish_address: SocketAddr,
+    /// The certificate chain of that server, PEM; read again when it changes
+    #[arg(long, env = "SIDETRACK_TLS_CERT", value_name = "FILE", help_heading = "Servers")]
+    tls_cert: PathBuf,
+    /// Its key, PEM
+    #[arg(long, env = "SIDETRACK_TLS_KEY", value_name = "FILE", help_heading = "Servers")]
+    tls_key: PathBuf,
+    /// A service account that may have the table, private keys included: that of the gateways, repeatable
+    #[arg(
+        long,
+        env = "SIDETRACK_PROXY_ACCOUNT",
+        value_name = "NAMESPACE/NAME",
+        value_delimiter = ',',
+        help_heading = "Servers"
+    )]
+    proxy_account: Vec<Box<str>>,
+    /// For whom tokens of proxies must be meant
+    #[arg(
+        long,
+        env = "SIDETRACK_AUDIENCE",
+        value_name = "TEXT",
+        default_value = "sidetrack-controller",
+        help_heading = "Servers"
+    )]
+    audience: Box<str>,
+    /// The other replicas, by a name that has all their addresses; asked for what their proxies acknowledge
+    #[arg(long, env = "SIDETRACK_PEERS", value_name = "HOST:PORT", requires_all = ["peers_ca", "peers_token"], help_heading = "Servers")]
+    peers: Option<Box<str>>,
+    /// The authorities of the replicas' certificates, PEM
+    #[arg(long, env = "SIDETRACK_PEERS_CA", value_name = "FILE", help_heading = "Servers")]
+    peers_ca: Option<PathBuf>,
+    /// A token of this replica for its audience
+    #[arg(long, env = "SIDETRACK_PEERS_TOKEN", value_name = "FILE", help_heading = "Servers")]
+    peers_token: Option<PathBuf>,
+    /// Where /livez, /readyz and /metrics are
+    #[arg(
+        long,
+        env = "SIDETRACK_METRICS_ADDRESS",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:9902",
+        help_heading = "Servers"
+    )]
+    metrics_address: SocketAddr,
+}
+
+/// Runs until a signal.
+pub(crate) fn run(options: Options) -> ExitCode {
+    match run_controller(settings(options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(
+            error @ RunError::Serve(ServeError::Account(_) | ServeError::Peers(_) | ServeError::File { .. }),
+        ) => {
+            eprintln!("{error}");
+            ExitCode::from(BAD_CONFIGURATION)
+        }
+        Err(error) => out::fail(&error.to_string()),
+    }
+}
+
+fn settings(options: Options) -> RunSettings {
+    let peers = match (options.peers, options.peers_ca, options.peers_token) {
+        (Some(host), Some(ca_file), Some(token_file)) => Some(PeerSettings { host, ca_file, token_file }),
+        _ => None,
+    };
+    RunSettings {
+        namespace: options.namespace,
+        identity: options.identity,
+        watch_namespaces: options.watch_namespace,
+        plan: plan::Settings {
+            domains: options.domain,
+            url_scheme: options.url_scheme.into(),
+            url_port: options.url_port,
+            host_prefix: options.host_prefix,
+            http_ports: options.http_port,
+            https_ports: options.https_port,
+            addresses: options.gateway_address,
+            warn_before: options.warn_before,
+        },
+        serve: serve::Settings {
+            address: options.publish_address,
+            cert_file: options.tls_cert,
+            key_file: options.tls_key,
+            reload_interval: RELOAD,
+            accounts: options.proxy_account,
+            peers,
+        },
+        audience: options.audience,
+        metrics_address: options.metrics_address,
+        lease_name: options.lease_name,
+        lease_duration: options.lease_duration,
+        dry_run: options.dry_run,
+    }
+}

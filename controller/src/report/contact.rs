@@ -1,0 +1,41 @@
+//! When the API server last answered.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::Client;
+
+/// How often it is asked.
+const EVERY: Duration = Duration::from_secs(2);
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// What is said where there was never an answer.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The last answer.
+#[derive(Debug, Default)]
+pub(crate) struct Contact {
+    last: Mutex<Option<Instant>>,
+}
+
+impl Contact {
+    /// How long ago it was.
+    pub(crate) fn age(&self) -> Duration {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.map_or(NEVER, |at| at.elapsed())
+    }
+
+    /// Asks the API server for its version, again and again. A watch of a quiet kind says nothing for hours, so that
+    /// the watches can't tell.
+    pub(crate) async fn keep(&self, client: Client) {
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let asked = Instant::now();
+            if let Ok(Ok(_)) = tokio::time::timeout(PATIENCE, client.apiserver_version()).await {
+                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
+            }
+        }
+    }
+}
