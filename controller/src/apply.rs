@@ -162,11 +162,9 @@ impl Applier {
     /// What was refused before is not any more; an Event is told.
     fn settled(&mut self, write: &Write) {
         match write {
-            Write::Clone(clone) => {
-                if self.refused.remove(&clone.preview).is_some() {
-                    info!("{} is written after all", write.describe());
-                    self.outbox.wake();
-                }
+            Write::Clone(clone) if self.refused.remove(&clone.preview).is_some() => {
+                info!("{} is written after all", write.describe());
+                self.outbox.wake();
             }
             Write::Event(notice) => self.outbox.told(notice),
             _ => {}
