@@ -121,7 +121,7 @@ enum Command {
     /// Print the CustomResourceDefinition of Preview
     #[cfg(feature = "kubernetes")]
     #[command(
-        after_help = "Examples:\n  sidetrack crd | kubectl create -f -\n  sidetrack crd --docs > docs/preview.md"
+        after_help = "Examples:\n  sidetrack crd | kubectl create -f -       # below Kubernetes 1.25 with --validate=false\n  sidetrack crd --docs > docs/preview.md"
     )]
     Crd(crd::Options),
     /// Run the controller of a cluster

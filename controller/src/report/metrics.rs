@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
@@ -33,7 +34,7 @@ pub(crate) struct Metrics {
     plans: IntCounter,
     plan_seconds: Histogram,
     publish_seconds: Histogram,
-    items: IntGauge,
+    items: AtomicUsize,
     previews: IntGauge,
     forks: IntGaugeVec,
     leader: IntGauge,
@@ -57,7 +58,7 @@ impl Metrics {
             plans: IntCounter::new(full("plans_total"), "Plans that were made")?,
             plan_seconds: histogram("plan_seconds", "How long a plan took")?,
             publish_seconds: histogram("publish_seconds", "How long a plan and its publication took")?,
-            items: IntGauge::new(full("table_items"), "Items of the routing table")?,
+            items: AtomicUsize::default(),
             previews: IntGauge::new(full("previews"), "Preview objects that were planned")?,
             forks: IntGaugeVec::new(
                 Opts::new(full("forks"), "Forks that somebody asks for, by what came of them"),
@@ -83,11 +84,10 @@ impl Metrics {
     }
 
     fn register(&self, contact: &Arc<Contact>) -> Result<(), prometheus::Error> {
-        let all: [Box<dyn Collector>; 11] = [
+        let all: [Box<dyn Collector>; 10] = [
             Box::new(self.plans.clone()),
             Box::new(self.plan_seconds.clone()),
             Box::new(self.publish_seconds.clone()),
-            Box::new(self.items.clone()),
             Box::new(self.previews.clone()),
             Box::new(self.forks.clone()),
             Box::new(self.leader.clone()),
@@ -115,8 +115,8 @@ impl Metrics {
     }
 
     /// How many items the table has.
-    pub(crate) fn items(&self) -> i64 {
-        self.items.get()
+    pub(crate) fn items(&self) -> usize {
+        self.items.load(Ordering::Relaxed)
     }
 
     /// A plan was made in `planned`, and published by `published`, both since it began.
@@ -124,7 +124,7 @@ impl Metrics {
         self.plans.inc();
         self.plan_seconds.observe(planned.as_secs_f64());
         self.publish_seconds.observe(published.as_secs_f64());
-        self.items.set(i64::try_from(items).unwrap_or(i64::MAX));
+        self.items.store(items, Ordering::Relaxed);
         self.previews.set(i64::try_from(plan.previews.len()).unwrap_or(i64::MAX));
         let mut counts = BTreeMap::from(STATES.map(|state| (state, 0)));
         for fork in &plan.forks {
