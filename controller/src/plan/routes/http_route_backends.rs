@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::services;
 use super::gateway_conditions::Problem;
 use super::gateway_listener::GROUP;
 use super::grants::{self, From};
@@ -55,7 +56,7 @@ fn find(world: &World, namespace: &str, backend: &BackendRef) -> Result<(Name, u
         .port
         .ok_or_else(|| not_found(format!("the reference to Service `{name}` has no `port`; write one")))?;
     let service = service(world, &name).map_err(not_found)?;
-    let named = in_table(&name, service, port).map_err(not_found)?;
+    let named = in_table(&name, service, port)?;
     Ok((name, port, named))
 }
 
@@ -70,12 +71,17 @@ pub(super) fn service<'a>(world: &'a World, name: &Name) -> Result<&'a world::Se
 }
 
 /// The name in the table of a Service's port.
-pub(super) fn in_table(name: &Name, service: &world::Service, port: u16) -> Result<Box<str>, String> {
-    let found = service.ports.iter().find(|one| one.is_tcp && one.port == port);
-    let found = found.ok_or_else(|| format!("the Service `{name}` has no TCP port {port}"))?;
-    let is_alone = service.ports.iter().filter(|port| port.is_tcp).count() == 1;
-    Ok(match is_alone {
-        true => format!("{}.{}", name.name, name.namespace).into(),
-        false => format!("{}.{}:{}", name.name, name.namespace, found.name).into(),
-    })
+pub(super) fn in_table(name: &Name, service: &world::Service, port: u16) -> Result<Box<str>, Problem> {
+    let port_of_table = services::ports(name, service).into_iter().find(|one| one.port.port == port);
+    let Some(found) = port_of_table else {
+        return Err(Problem::new("BackendNotFound", format!("the Service `{name}` has no TCP port {port}")));
+    };
+    match found.protocol {
+        Some(_) => Ok(found.name),
+        None => {
+            let message =
+                format!("port {port} of the Service `{name}` has an `appProtocol` that we don't speak");
+            Err(Problem::new("UnsupportedProtocol", message))
+        }
+    }
 }

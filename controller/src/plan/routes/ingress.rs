@@ -186,6 +186,6 @@ fn find(world: &World, namespace: &str, backend: &IngressBackend) -> Result<(Nam
             found.ok_or_else(|| format!("the Service `{name}` has no TCP port `{by_name}`"))?.port
         }
     };
-    let named = backends::in_table(&name, service, number)?;
+    let named = backends::in_table(&name, service, number).map_err(|problem| problem.message)?;
     Ok((name, number, named))
 }

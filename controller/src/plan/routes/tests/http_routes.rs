@@ -397,6 +397,7 @@ fn weights_are_taken_over_and_what_cannot_be_had_keeps_its_share() {
         (json!({"name": "web"}), "False BackendNotFound", "-*1"),
         (json!({"name": "away", "port": 80}), "False BackendNotFound", "-*1"),
         (json!({"name": "udp", "port": 80}), "False BackendNotFound", "-*1"),
+        (json!({"name": "odd", "port": 80}), "False UnsupportedProtocol", "-*1"),
         (json!({"name": "web", "port": 80, "kind": "Pod"}), "False InvalidKind", "-*1"),
         (json!({"name": "web", "port": 80, "group": "example.com"}), "False InvalidKind", "-*1"),
         (back("open"), "True ResolvedRefs", "open.back*1"),
@@ -411,6 +412,7 @@ fn weights_are_taken_over_and_what_cannot_be_had_keeps_its_share() {
             service("shop/both", &[80, 81]),
             with(service("shop/away", &[80]), "/spec/external", json!(true)),
             with(service("shop/udp", &[80]), "/spec/udp", json!(true)),
+            with(service("shop/odd", &[80]), "/spec/appProtocol", json!("mysql")),
             service("back/open", &[80]),
             service("back/closed", &[80]),
             grant(
