@@ -3,6 +3,7 @@
 mod clones;
 mod cluster;
 mod labels;
+mod laws;
 mod previews;
 
 use std::net::SocketAddr;
