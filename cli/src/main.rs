@@ -172,7 +172,13 @@ fn main() -> ExitCode {
 /// Sets up the program's own log, on standard error.
 fn log(arguments: &Arguments) {
     // What a demo shows would drown in what a gateway says of its start.
-    let usual = if matches!(arguments.command, Command::Demo(_)) { "warn" } else { "info" };
+    let usual = match arguments.command {
+        Command::Demo(_) => "warn",
+        // kube calls each failed request an error, also those that are tried again; what matters of it, the controller
+        // says itself.
+        Command::Controller(_) => "info,kube_client=off,kube_runtime=off",
+        _ => "info",
+    };
     let filter = EnvFilter::try_new(arguments.log.as_deref().unwrap_or(usual));
     let filter = filter.unwrap_or_else(|_| EnvFilter::new(usual));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

@@ -154,3 +154,6 @@ fn new_leak(world: &World, next: &World, settings: &Settings, now: Timestamp) ->
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,8 @@ use crate::world::Name;
 const AT_ONCE: usize = 16;
 /// How long it is waited at most for something to do: what somebody else overwrote is written again after this.
 const MAX_WAIT: Duration = Duration::from_secs(30);
+/// How long it is waited while the API server is away.
+const OUTAGE_WAIT: Duration = Duration::from_secs(1);
 /// How long it is waited at least between two rounds.
 const MIN_WAIT: Duration = Duration::from_millis(20);
 
@@ -73,10 +75,12 @@ impl Applier {
     /// Writes until `end` is true.
     pub(crate) async fn run(mut self, mut end: watch::Receiver<bool>) {
         while !*end.borrow() {
-            let wait = self
-                .ledger
-                .next_retry(Instant::now())
-                .map_or(MAX_WAIT, |wait| wait.clamp(MIN_WAIT, MAX_WAIT));
+            let wait = match self.ledger.next_retry(Instant::now()) {
+                // The API server is away: it is looked again soon.
+                _ if self.leader.is_held() && !self.leader.may_write() => OUTAGE_WAIT,
+                Some(wait) => wait.clamp(MIN_WAIT, MAX_WAIT),
+                None => MAX_WAIT,
+            };
             tokio::select! {
                 _ = end.wait_for(|end| *end) => return,
                 () = self.outbox.news() => {}
@@ -87,9 +91,9 @@ impl Applier {
             self.metrics.set_leader(may_write);
             if may_write {
                 self.round(&mut end).await;
-            } else {
+            } else if !self.leader.is_held() {
                 // The leader has seen the same, and tells it.
-                self.outbox.forget_notices();
+                self.outbox.forget_notices(Instant::now());
             }
         }
     }

@@ -52,7 +52,12 @@ impl Leader {
     /// Whether this replica holds the Lease, and can know that it does: the manager of the Lease says nothing while the
     /// API server is away, though the Lease runs out meanwhile and another replica may take it.
     pub(crate) fn may_write(&self) -> bool {
-        *self.held.borrow() && self.contact.age() < self.duration
+        self.is_held() && self.contact.age() < self.duration
+    }
+
+    /// Whether this replica had the Lease when that was last known.
+    pub(crate) fn is_held(&self) -> bool {
+        *self.held.borrow()
     }
 
     /// Waits until it has or has not the Lease any more, whichever is news.

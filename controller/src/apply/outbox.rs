@@ -1,7 +1,8 @@
 //! Between the planning thread and the writer: the newest plan, and every notice since the last round.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -9,6 +10,9 @@ use crate::plan::{Notice, Plan};
 
 /// How many notices may wait; further ones are dropped until some are told.
 const MAX_NOTICES: usize = 10_000;
+/// How long a replica that does not lead keeps them: it may be the next leader, and what was new when the last one died
+/// is still to be told.
+const KEPT: Duration = Duration::from_secs(60);
 
 /// A plan replaces the one before; a notice that is in one plan only must not be missed.
 #[derive(Default)]
@@ -20,7 +24,7 @@ pub(crate) struct Outbox {
 #[derive(Default)]
 struct Held {
     plan: Option<Arc<Plan>>,
-    notices: BTreeSet<Notice>,
+    notices: BTreeMap<Notice, Instant>,
 }
 
 impl Outbox {
@@ -40,7 +44,7 @@ impl Outbox {
     pub(super) fn look(&self) -> Option<(Arc<Plan>, Vec<Notice>)> {
         let held = self.lock();
         let plan = held.plan.clone()?;
-        Some((plan, held.notices.iter().cloned().collect()))
+        Some((plan, held.notices.keys().cloned().collect()))
     }
 
     /// Adds a notice that is in no plan.
@@ -54,9 +58,9 @@ impl Outbox {
         self.lock().notices.remove(notice);
     }
 
-    /// Somebody else tells them.
-    pub(super) fn forget_notices(&self) {
-        self.lock().notices.clear();
+    /// Somebody else tells them: forgets those that are old.
+    pub(super) fn forget_notices(&self, now: Instant) {
+        self.lock().notices.retain(|_, since| now.saturating_duration_since(*since) < KEPT);
     }
 
     /// There may be something to do.
@@ -74,8 +78,8 @@ impl Outbox {
     }
 }
 
-fn add(notices: &mut BTreeSet<Notice>, notice: Notice) {
+fn add(notices: &mut BTreeMap<Notice, Instant>, notice: Notice) {
     if notices.len() < MAX_NOTICES {
-        notices.insert(notice);
+        notices.insert(notice, Instant::now());
     }
 }

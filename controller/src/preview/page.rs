@@ -13,7 +13,7 @@ const INTRODUCTION: &str = "\
      UPDATE_GOLDEN=1 cargo test -p sidetrack-controller --test page -->
 
 A `Preview` is what a pull request has in the shared cluster: a routing key and forks of the services that it changes.
-It is namespaced, of `sidetrack.dev/v1alpha1`, and `kubectl get pv` shows key, phase, link and end. Names ending in `[]` are lists.
+It is namespaced, of `sidetrack.dev/v1alpha1`, and `kubectl get previews` shows key, phase, link and end. Names ending in `[]` are lists.
 
     apiVersion: sidetrack.dev/v1alpha1
     kind: Preview

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::Client;
+use tracing::{info, warn};
 
 /// How often it is asked.
 const EVERY: Duration = Duration::from_secs(2);
@@ -30,11 +31,25 @@ impl Contact {
     pub(crate) async fn keep(&self, client: Client) {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut is_there = true;
         loop {
             ticks.tick().await;
             let asked = Instant::now();
-            if let Ok(Ok(_)) = tokio::time::timeout(PATIENCE, client.apiserver_version()).await {
-                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
+            match tokio::time::timeout(PATIENCE, client.apiserver_version()).await {
+                Ok(Ok(_)) => {
+                    *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
+                    if !std::mem::replace(&mut is_there, true) {
+                        info!("the API server answers again");
+                    }
+                }
+                // Said once: an outage of an hour is one event.
+                Ok(Err(error)) if std::mem::take(&mut is_there) => {
+                    warn!("the API server can't be asked, what was known last stays: {error}");
+                }
+                Err(_) if std::mem::take(&mut is_there) => {
+                    warn!("the API server does not answer, what was known last stays");
+                }
+                Ok(Err(_)) | Err(_) => {}
             }
         }
     }

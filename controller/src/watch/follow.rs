@@ -245,3 +245,6 @@ fn replace<F: Fact>(
     }
     changed
 }
+
+#[cfg(test)]
+mod tests;
