@@ -2,10 +2,11 @@
 
 pub mod body;
 pub mod connection;
-pub mod early;
 pub mod handover;
 pub mod hints;
+pub mod http1;
 pub mod http2;
 pub mod listen;
 pub mod request;
 pub mod tls;
+pub mod wire;

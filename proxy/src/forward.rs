@@ -207,18 +207,18 @@ fn answer(
     worker: &Rc<Worker>,
     service: &Service,
     exchange: Exchange,
-    mut outgoing: Outgoing,
+    outgoing: Outgoing,
     record: &mut Record,
 ) -> Result<Response<ResponseBody>, Failure> {
     let Exchange { mut head, body } = exchange;
     let idle = service.timeouts.idle;
     let body = match body {
         Received::Upgrade(lease) => {
-            let Some(client) = outgoing.upgrade.take() else {
+            if !outgoing.upgrades {
                 let detail = format!("service {} switched protocols unasked", service.name);
                 return Err(Failure::new(Code::UpstreamProtocol, detail));
-            };
-            return Ok(tunnel::open(worker, client, head, lease, idle, record));
+            }
+            return Ok(tunnel::open(worker, head, lease, idle, record));
         }
         Received::Http1(body) => UpstreamBody::http1(body, idle),
         Received::Http2(body) => UpstreamBody::http2(body, idle),

@@ -6,6 +6,7 @@
 pub mod body;
 pub mod buffer;
 pub mod control;
+pub mod request;
 pub mod response;
 pub mod write;
 

@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderValue, Request, Response};
-use http_body::Body;
 use sidetrack_config::Key;
 use sidetrack_config::carriers::Carrier;
 
@@ -28,7 +27,6 @@ use crate::route::snapshot::Held;
 use crate::route::table::Service;
 use crate::worker::Worker;
 use access_log::{Entry, RawTexts, Texts};
-use body::Content;
 pub use body::ResponseBody;
 use metrics::{CLIENT_CLOSED, Sample};
 
@@ -239,16 +237,8 @@ impl Record {
     pub fn attach(mut self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
         self.status = response.status().as_u16();
         // An answer without a body is complete with its head.
-        self.complete = response.body().is_end_stream();
-        let body = response.body_mut();
-        match std::mem::replace(&mut body.content, Content::Own(None)) {
-            // A tunnel that is gone already drops the record, which writes it.
-            Content::Tunnel(give) => drop(give.send(self)),
-            content => {
-                body.content = content;
-                body.record = Some(self);
-            }
-        }
+        self.complete = response.body().is_ended();
+        response.body_mut().record = Some(self);
         response
     }
 

@@ -6,12 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{Request, Response};
-use tokio::sync::oneshot;
 
 use crate::accept::body::ClientBody;
 use crate::accept::connection::Connection;
 use crate::accept::hints::Hints;
-use crate::accept::http2::StreamIo;
 use crate::accept::request::{TargetLimit, check};
 use crate::admit::admit;
 use crate::decision::Decision;
@@ -30,30 +28,32 @@ use crate::route::route;
 use crate::route::table::Table;
 use crate::worker::Worker;
 
-/// What comes with a request besides its head and body.
-pub struct Asked {
-    /// Takes 1xx answers to the client.
-    pub hints: Arc<Hints>,
-    /// The stream of an extended CONNECT, given once its answer is sent.
-    pub stream: Option<oneshot::Receiver<StreamIo>>,
-}
-
-/// Answers one request. Whatever happens, there is one answer and one record.
+/// Answers one request. Whatever happens, there is one answer and one record. `hints` takes 1xx answers to the client.
 pub async fn serve(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
     request: Request<ClientBody>,
-    asked: Asked,
+    hints: Arc<Hints>,
 ) -> Response<ResponseBody> {
     let table = worker.table.get();
     let mut record = Record::begin(&worker, &connection, &request, &table);
     let tastes = respond::Tastes::of(&request);
-    let answer = walk(&worker, &connection, &table, request, asked, &mut record).await;
+    let answer = walk(&worker, &connection, &table, request, hints, &mut record).await;
     let mut response = match answer {
         Ok(response) => response,
         Err(failure) => respond::failure(&failure, tastes.dress(), &mut record),
     };
     respond::finish(&mut response, &worker, &table, &record);
+    record.attach(response)
+}
+
+/// Answers what came in place of a request. It has its record as every request.
+pub fn refuse(worker: &Rc<Worker>, connection: &Rc<Connection>, failure: &Failure) -> Response<ResponseBody> {
+    let table = worker.table.get();
+    let request = Request::new(ClientBody::Empty);
+    let mut record = Record::begin(worker, connection, &request, &table);
+    let mut response = respond::failure(failure, respond::Tastes::of(&request).dress(), &mut record);
+    respond::finish(&mut response, worker, &table, &record);
     record.attach(response)
 }
 
@@ -63,7 +63,7 @@ async fn walk(
     connection: &Rc<Connection>,
     table: &Table,
     request: Request<ClientBody>,
-    asked: Asked,
+    hints: Arc<Hints>,
     record: &mut Record,
 ) -> Result<Response<ResponseBody>, Failure> {
     if worker.is_full() {
@@ -91,7 +91,7 @@ async fn walk(
     let decision = Decision { identity, rule, backend, service, target, reason, generation };
     record.decided(&decision);
     let via = Via { worker, connection, table, request_id: record.request_id() };
-    let outgoing = Outgoing::new(parts, Source::new(body), &decision, authority, asked, &via)?;
+    let outgoing = Outgoing::new(parts, Source::new(body), &decision, authority, hints, &via)?;
     let mut response = within(&decision, forward(worker, connection, &decision, outgoing, record)).await?;
     filters::answer(response.headers_mut(), &decision);
     Ok(response)

@@ -78,6 +78,7 @@ pub struct Worker {
     pub in_flight: Cell<usize>,
     most_in_flight: usize,
     random: Cell<u64>,
+    date: RefCell<Option<HeaderValue>>,
 }
 
 impl Worker {
@@ -95,6 +96,7 @@ impl Worker {
             in_flight: Cell::new(0),
             most_in_flight: limits.max_in_flight.div_ceil(workers.max(1)),
             random: Cell::new(seed(index)),
+            date: RefCell::new(date()),
             limits,
             shared,
         })
@@ -108,6 +110,11 @@ impl Worker {
         x ^= x >> 27;
         self.random.set(x);
         x.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// The date of an answer (RFC 9110 section 6.6.1), where the upstream gave none; at most a second old.
+    pub fn date(&self) -> Option<HeaderValue> {
+        self.date.borrow().clone()
     }
 
     /// The number of the next connection.
@@ -167,6 +174,7 @@ impl Worker {
         // Also lets go of a table that is no longer the current one.
         drop(self.table.get());
         self.pool.sweep();
+        self.date.replace(date());
         self.each_lifeline(|lifeline| {
             lifeline.check(self.limits.header_timeout, self.limits.client_idle_timeout)
         });
@@ -192,6 +200,12 @@ impl Worker {
 
 /// How long an idle connection is still served once a drain began.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// Now, as a field says it.
+fn date() -> Option<HeaderValue> {
+    let text = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    HeaderValue::try_from(text).ok()
+}
 
 /// A seed that differs from worker to worker and from start to start.
 fn seed(index: usize) -> u64 {

@@ -36,10 +36,9 @@ const EPILOGUE: &str = "
 Closed means that an HTTP/1.1 connection ends after the answer, because the framing of what follows can't be trusted;
 an HTTP/2 connection stays.
 
-Some things are refused before there is a request that could be answered so: a head that the HTTP parser can't read
-(400 without a body) or that is over `limits.headerBytes` or `limits.headerCount` (431 without a body), a client that
-takes longer than `limits.headerTimeout` over its head, and one connection more than `limits.maxConnections` (both:
-the connection is closed).
+Some things are refused before there is a request that could be answered so: over HTTP/2 a head that is over
+`limits.headerBytes` (431 without a body) or malformed (the stream is reset); one connection more than
+`limits.maxConnections`, and one that says nothing for `limits.handshakeTimeout` (both: the connection is closed).
 ";
 
 /// What a page says of a code besides its row of the table.
@@ -58,7 +57,7 @@ const fn about(code: Code) -> About {
     match code {
         Code::MalformedRequest => row(
             &[],
-            "No `Host` or two of them, `:authority` and `Host` that differ, an authority that is no host (userinfo, `%`), a target that is no path, a path that reads as another route once `..`, `//`, `%2e` and `%2f` are resolved, a request body that broke off.",
+            "No `Host` or two of them, `:authority` and `Host` that differ, an authority that is no host (userinfo, `%`), a target that is no path, a path that reads as another route once `..`, `//`, `%2e` and `%2f` are resolved, a request body that broke off. Over HTTP/1.1 also a head or a body that two readers could read differently: two `Content-Length`, one beside `Transfer-Encoding`, a coding other than `chunked`, a folded line, a line that ends without CR LF, a blank before a colon, a character that has to be percent-encoded.",
             "Send one `Host`; write the path resolved.",
         ),
         Code::MalformedKey => row(
@@ -95,11 +94,15 @@ const fn about(code: Code) -> About {
             "Use another method. WebSocket over HTTP/2 (RFC 8441) is allowed.",
         ),
         Code::RequestTooLarge => row(
-            &[414],
-            "The request target is longer than `limits.uriBytes` (414).",
+            &[414, 431],
+            "The request target is longer than `limits.uriBytes` (414), the head over `limits.headerBytes` or `limits.headerCount` (431).",
             "Shorten it, or raise the limit.",
         ),
-        Code::RequestTimeout => row(&[], "The client was too slow.", ""),
+        Code::RequestTimeout => row(
+            &[],
+            "The head of a request over HTTP/1.1 was not there within `limits.headerTimeout`.",
+            "Send it faster, or raise the limit.",
+        ),
         Code::RateLimited => row(&[], "The client asked too often.", ""),
         Code::ForkUnavailable => row(
             &[],

@@ -1,41 +1,43 @@
 //! The body of a client's request, the same over both versions of HTTP.
 
-use std::pin::Pin;
+use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
-use http_body::Body;
-use hyper::body::Incoming;
+
+use super::http1::io::Shared;
+use crate::h1::Fault;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum Broken {
-    /// HTTP/1.1.
+    /// The connection did.
     #[error(transparent)]
-    Http1(#[from] hyper::Error),
+    Io(#[from] io::Error),
+    /// What came is no body.
+    #[error(transparent)]
+    Fault(#[from] Fault),
     /// HTTP/2.
     #[error(transparent)]
     Http2(#[from] h2::Error),
-    /// It ended before its length.
-    #[error("the body is shorter than its length")]
-    Short,
 }
 
-/// The body of a client's request. A piece of it waits here until it is used, so that what is not used is not lost.
+/// The body of a client's request. What has come waits until it is used, so that what is not used is not lost.
 #[derive(Debug)]
 pub enum ClientBody {
     /// None.
     Empty,
     /// HTTP/1.1.
-    Http1(Incoming, Waiting),
+    Http1(Shared),
     /// HTTP/2.
-    Http2(h2::RecvStream, Waiting),
+    Http2(Stream),
 }
 
-/// What has come and was not used yet.
-#[derive(Debug, Default)]
-pub struct Waiting {
+/// A body over HTTP/2.
+#[derive(Debug)]
+pub struct Stream {
+    frames: h2::RecvStream,
     piece: Bytes,
     trailers: Option<HeaderMap>,
     ended: bool,
@@ -43,10 +45,37 @@ pub struct Waiting {
     left: Option<u64>,
 }
 
-impl Waiting {
-    /// Nothing yet of a body with this length, where it is known.
-    pub fn of(left: Option<u64>) -> Self {
-        Self { left, ..Self::default() }
+impl Stream {
+    /// The body that `frames` bring, of this length where it is known.
+    pub const fn new(frames: h2::RecvStream, left: Option<u64>) -> Self {
+        Self { frames, piece: Bytes::new(), trailers: None, ended: false, left }
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+        while self.piece.is_empty() && !self.ended {
+            match ready!(self.frames.poll_data(cx)).transpose()? {
+                Some(data) => self.piece = data,
+                None => {
+                    self.trailers = ready!(self.frames.poll_trailers(cx))?;
+                    self.ended = true;
+                }
+            }
+        }
+        Poll::Ready(Ok(self.piece.len()))
+    }
+
+    fn split(&mut self, count: usize) -> Bytes {
+        let part = self.piece.split_to(count.min(self.piece.remaining()));
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(u64::try_from(part.len()).unwrap_or(u64::MAX));
+        }
+        // The window opens again as the data is used, and no sooner: that is the back-pressure.
+        let _ = self.frames.flow_control().release_capacity(part.len());
+        part
+    }
+
+    fn is_ended(&self) -> bool {
+        self.piece.is_empty() && self.trailers.is_none() && (self.ended || self.frames.is_end_stream())
     }
 }
 
@@ -58,69 +87,54 @@ impl ClientBody {
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
         match self {
             Self::Empty => Poll::Ready(Ok(0)),
-            Self::Http1(body, waiting) => {
-                while waiting.piece.is_empty() && !waiting.ended {
-                    match ready!(Pin::new(&mut *body).poll_frame(cx)).transpose()? {
-                        None => waiting.ended = true,
-                        Some(frame) => match frame.into_data() {
-                            Ok(data) => waiting.piece = data,
-                            Err(frame) => waiting.trailers = frame.into_trailers().ok(),
-                        },
-                    }
-                }
-                Poll::Ready(Ok(waiting.piece.len()))
-            }
-            Self::Http2(stream, waiting) => {
-                while waiting.piece.is_empty() && !waiting.ended {
-                    match ready!(stream.poll_data(cx)).transpose()? {
-                        Some(data) => waiting.piece = data,
-                        None => {
-                            waiting.trailers = ready!(stream.poll_trailers(cx))?;
-                            waiting.ended = true;
-                        }
-                    }
-                }
-                Poll::Ready(Ok(waiting.piece.len()))
-            }
+            Self::Http1(io) => io.borrow_mut().poll_body(cx),
+            Self::Http2(stream) => stream.poll_data(cx),
         }
     }
 
-    /// The bytes that wait.
-    pub fn data(&self) -> &[u8] {
+    /// Shows the bytes that wait to `using`, which says how many it has used.
+    ///
+    /// # Errors
+    /// Those of `using`.
+    pub fn with_data<E>(&mut self, using: impl FnOnce(&[u8]) -> Result<usize, E>) -> Result<usize, E> {
         match self {
-            Self::Empty => &[],
-            Self::Http1(_, waiting) | Self::Http2(_, waiting) => &waiting.piece,
+            Self::Empty => using(&[]),
+            Self::Http1(io) => {
+                let mut io = io.borrow_mut();
+                let count = using(io.data())?;
+                if count > 0 {
+                    io.consume(count);
+                }
+                Ok(count)
+            }
+            Self::Http2(stream) => {
+                let count = using(&stream.piece)?;
+                stream.split(count);
+                Ok(count)
+            }
         }
-    }
-
-    /// The first `count` of the bytes that wait were used.
-    pub fn consume(&mut self, count: usize) {
-        self.split(count);
     }
 
     /// Takes all bytes that wait.
     pub fn take(&mut self) -> Bytes {
-        self.split(usize::MAX)
-    }
-
-    fn split(&mut self, count: usize) -> Bytes {
-        let (Self::Http1(_, waiting) | Self::Http2(_, waiting)) = self else { return Bytes::new() };
-        let part = waiting.piece.split_to(count.min(waiting.piece.remaining()));
-        if let Some(left) = &mut waiting.left {
-            *left = left.saturating_sub(u64::try_from(part.len()).unwrap_or(u64::MAX));
+        match self {
+            Self::Empty => Bytes::new(),
+            Self::Http1(io) => {
+                let mut io = io.borrow_mut();
+                let data = Bytes::copy_from_slice(io.data());
+                io.consume(data.len());
+                data
+            }
+            Self::Http2(stream) => stream.split(usize::MAX),
         }
-        if let Self::Http2(stream, _) = self {
-            // The window opens again as the data is used, and no sooner: that is the back-pressure.
-            let _ = stream.flow_control().release_capacity(part.len());
-        }
-        part
     }
 
     /// The trailers, once, after the end.
     pub fn take_trailers(&mut self) -> Option<HeaderMap> {
         match self {
             Self::Empty => None,
-            Self::Http1(_, waiting) | Self::Http2(_, waiting) => waiting.trailers.take(),
+            Self::Http1(io) => io.borrow_mut().body.take_trailers(),
+            Self::Http2(stream) => stream.trailers.take(),
         }
     }
 
@@ -128,25 +142,21 @@ impl ClientBody {
     pub fn is_ended(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Http1(body, waiting) => {
-                waiting.piece.is_empty()
-                    && waiting.trailers.is_none()
-                    && (waiting.ended || body.is_end_stream())
+            Self::Http1(io) => {
+                let io = io.borrow();
+                io.body.is_ended() && !io.body.has_trailers()
             }
-            Self::Http2(stream, waiting) => {
-                waiting.piece.is_empty()
-                    && waiting.trailers.is_none()
-                    && (waiting.ended || stream.is_end_stream())
-            }
+            Self::Http2(stream) => stream.is_ended(),
         }
     }
 
     /// How many bytes are left, where that is known.
     pub fn left(&self) -> Option<u64> {
         match self {
-            _ if self.is_ended() => Some(0),
             Self::Empty => Some(0),
-            Self::Http1(_, waiting) | Self::Http2(_, waiting) => waiting.left,
+            Self::Http1(io) => io.borrow().body.left(),
+            Self::Http2(stream) if stream.is_ended() => Some(0),
+            Self::Http2(stream) => stream.left,
         }
     }
 }

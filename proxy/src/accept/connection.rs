@@ -1,35 +1,25 @@
 //! One client connection: PROXY protocol, TLS, the choice between HTTP/1.1 and HTTP/2, and its end.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt;
-use http::{HeaderValue, Request};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use http::HeaderValue;
 use proxy_protocol_rs::ParseError;
 use sidetrack_config::model::{Listener, contains};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 
-use super::body::{ClientBody, Waiting};
-use super::early::{Client, Prefixed, Wire};
 use super::hints::Hints;
-use super::http2;
 use super::tls::ServerTls;
+use super::wire::{Prefixed, Wire};
+use super::{http1, http2};
 use crate::forward::forwarded::node;
-use crate::walk::{self, Asked};
 use crate::worker::Worker;
 
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
@@ -129,59 +119,43 @@ pub enum Signal {
     Cut,
 }
 
-/// When the first byte arrived since the connection was last idle: milliseconds since it began, and one; zero for
-/// none. Set where bytes are read, which has to be `Send`.
-#[derive(Debug)]
-pub struct Arrival {
-    begun: Instant,
-    first: AtomicU64,
-}
-
-impl Arrival {
-    /// Bytes were read.
-    pub fn received(&self) {
-        if self.first.load(Ordering::Relaxed) == 0 {
-            let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.first.store(now.saturating_add(1), Ordering::Relaxed);
-        }
-    }
-
-    /// For how long bytes have been arriving.
-    fn since(&self) -> Option<Duration> {
-        let first = self.first.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(self.begun.elapsed().saturating_sub(Duration::from_millis(first)))
-    }
-}
-
 /// What a connection is doing, and the way to end it from outside. Looked at once a second, so that no request has to
 /// set a timer.
 #[derive(Debug)]
 pub struct Lifeline {
-    /// When bytes arrived.
-    pub arrival: Arc<Arrival>,
+    /// Since when a head has been arriving that is not complete.
+    arriving: Cell<Option<Instant>>,
     is_http2: Cell<bool>,
     under_way: Cell<u32>,
     idle_since: Cell<Instant>,
     signal: Cell<Signal>,
-    notify: Notify,
+    waker: RefCell<Option<Waker>>,
 }
 
 impl Default for Lifeline {
     fn default() -> Self {
         Self {
-            arrival: Arc::new(Arrival { begun: Instant::now(), first: AtomicU64::new(0) }),
+            arriving: Cell::new(None),
             is_http2: Cell::new(false),
             under_way: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
             signal: Cell::new(Signal::None),
-            notify: Notify::new(),
+            waker: RefCell::new(None),
         }
     }
 }
 
 impl Lifeline {
+    /// A part of a head is here.
+    pub fn arriving(&self) {
+        if self.arriving.get().is_none() {
+            self.arriving.set(Some(Instant::now()));
+        }
+    }
+
     /// A request began.
     pub fn began(&self) {
+        self.arriving.set(None);
         self.under_way.set(self.under_way.get() + 1);
     }
 
@@ -189,7 +163,6 @@ impl Lifeline {
     pub fn ended(&self, now: Instant) {
         self.under_way.set(self.under_way.get().saturating_sub(1));
         if self.under_way.get() == 0 {
-            self.arrival.first.store(0, Ordering::Relaxed);
             self.idle_since.set(now);
         }
     }
@@ -200,8 +173,8 @@ impl Lifeline {
             return;
         }
         // HTTP/2 has frames of its own while nothing is asked, and reads whole heads.
-        match self.arrival.since().filter(|_| !self.is_http2.get()) {
-            Some(reading) if !head.is_zero() && reading > head => self.raise(Signal::Cut),
+        match self.arriving.get() {
+            Some(since) if !head.is_zero() && since.elapsed() > head => self.raise(Signal::Cut),
             None if !idle.is_zero() && self.idle_since.get().elapsed() > idle => self.raise(Signal::Finish),
             _ => {}
         }
@@ -210,15 +183,30 @@ impl Lifeline {
     /// Lets the connection finish what is under way and end. HTTP/2 can say so (GOAWAY) at any time. An idle HTTP/1.1
     /// connection stays for `linger`: its client may be sending just now, and would lose that request.
     pub fn leave(&self, linger: Duration) {
-        let quiet = self.under_way.get() == 0 && self.arrival.since().is_none();
+        let quiet = self.under_way.get() == 0 && self.arriving.get().is_none();
         if self.is_http2.get() || (quiet && self.idle_since.get().elapsed() >= linger) {
             self.raise(Signal::Finish);
         }
     }
 
-    /// Wakes when there is a signal.
-    pub async fn notified(&self) {
-        self.notify.notified().await;
+    /// Has `waker` woken when there is a signal.
+    pub fn register(&self, waker: &Waker) {
+        let mut registered = self.waker.borrow_mut();
+        if !registered.as_ref().is_some_and(|before| before.will_wake(waker)) {
+            *registered = Some(waker.clone());
+        }
+    }
+
+    /// Waits for a signal that is not `seen`.
+    pub async fn changed(&self, seen: Signal) -> Signal {
+        std::future::poll_fn(|cx| {
+            self.register(cx.waker());
+            match self.signal.get() {
+                signal if signal == seen => Poll::Pending,
+                signal => Poll::Ready(signal),
+            }
+        })
+        .await
     }
 
     /// The last signal.
@@ -227,8 +215,10 @@ impl Lifeline {
     }
 
     fn raise(&self, signal: Signal) {
-        if self.signal.replace(signal) != signal {
-            self.notify.notify_one();
+        if self.signal.replace(signal) != signal
+            && let Some(waker) = &*self.waker.borrow()
+        {
+            waker.wake_by_ref();
         }
     }
 }
@@ -242,17 +232,16 @@ pub async fn serve(worker: Rc<Worker>, door: Arc<Door>, stream: TcpStream, peer:
     let opened = tokio::select! {
         opened = tokio::time::timeout(limit, open(&worker, &door, stream, peer)) => opened,
         // The drain does not wait for a client that has said nothing yet.
-        () = lifeline.notified() => return,
+        _ = lifeline.changed(Signal::None) => return,
     };
     match opened {
         Ok(Ok((wire, is_http2, peer))) => {
             let secure = matches!(wire, Wire::Tls(_));
             lifeline.is_http2.set(is_http2);
             let connection = connection(&worker, &door, (peer, local), secure, is_http2, &lifeline);
-            let client = Client::new(wire, Arc::clone(&connection.hints), Arc::clone(&lifeline.arrival));
             match is_http2 {
-                true => http2::serve(worker, connection, client).await,
-                false => serve_http1(worker, connection, client).await,
+                true => http2::serve(worker, connection, wire).await,
+                false => http1::serve(worker, connection, wire).await,
             }
         }
         Ok(Err(error)) => tracing::debug!(%peer, %error, "connection not opened"),
@@ -347,39 +336,6 @@ async fn has_preface(stream: &mut Prefixed) -> io::Result<bool> {
         if stream.stream.read_buf(&mut read).await? == 0 {
             stream.prefix = read.freeze();
             return Ok(false);
-        }
-    }
-}
-
-async fn serve_http1(worker: Rc<Worker>, connection: Rc<Connection>, client: Client) {
-    let lifeline = Rc::clone(&connection.lifeline);
-    let limits = worker.limits;
-    let service = service_fn(move |request: Request<Incoming>| {
-        let asked = Asked { hints: Arc::clone(&connection.hints), stream: None };
-        let request = request.map(|body| {
-            let left = hyper::body::Body::size_hint(&body).exact();
-            ClientBody::Http1(body, Waiting::of(left))
-        });
-        let walking = walk::serve(Rc::clone(&worker), Rc::clone(&connection), request, asked);
-        walking.map(Ok::<_, Infallible>)
-    });
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(limits.header_bytes.max(8 << 10)).max_headers(limits.header_count);
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(client), service).with_upgrades());
-    loop {
-        tokio::select! {
-            biased;
-            result = &mut serving => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "HTTP/1.1 connection ended");
-                }
-                return;
-            }
-            () = lifeline.notified() => match lifeline.signal() {
-                Signal::Finish => serving.as_mut().graceful_shutdown(),
-                Signal::Cut => return,
-                Signal::None => {}
-            }
         }
     }
 }

@@ -14,18 +14,16 @@ use bytes::Bytes;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
-use http::header::{CONTENT_LENGTH, DATE, HeaderValue};
+use http::header::{CONTENT_LENGTH, DATE};
 use http::{Request, Response};
-use http_body::Body;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
-use super::body::{ClientBody, Waiting};
+use super::body::{ClientBody, Stream};
 use super::connection::{Connection, Signal};
-use super::early::Client;
 use super::hints::Hints;
+use super::wire::Wire;
 use crate::record::ResponseBody;
-use crate::walk::{self, Asked};
+use crate::walk;
 use crate::worker::Worker;
 pub use tunnel::StreamIo;
 
@@ -33,7 +31,7 @@ pub use tunnel::StreamIo;
 const PING: Duration = Duration::from_secs(20);
 
 /// Serves a connection to its end.
-pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, client: Client) {
+pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, wire: Wire) {
     let limits = worker.limits;
     let lifeline = Rc::clone(&connection.lifeline);
     let mut builder = h2::server::Builder::new();
@@ -44,9 +42,9 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, client: Clien
         .initial_connection_window_size(limits.http2_connection_window)
         .max_send_buffer_size(limits.connection_buffer)
         .enable_connect_protocol();
-    let handshake =
-        tokio::time::timeout(limits.handshake_timeout, builder.handshake::<_, Bytes>(client)).await;
+    let handshake = tokio::time::timeout(limits.handshake_timeout, builder.handshake::<_, Bytes>(wire)).await;
     let Ok(Ok(mut streams)) = handshake else { return };
+    let mut seen = Signal::None;
     let mut alive = streams.ping_pong().map(Alive::new);
     loop {
         tokio::select! {
@@ -58,9 +56,12 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, client: Clien
                 Some(Err(error)) => return tracing::debug!(%error, "HTTP/2 connection ended"),
                 None => return,
             },
-            () = lifeline.notified() => if lifeline.signal() == Signal::Finish {
-                streams.graceful_shutdown();
-            },
+            signal = lifeline.changed(seen) => {
+                seen = signal;
+                if signal == Signal::Finish {
+                    streams.graceful_shutdown();
+                }
+            }
             () = died(&mut alive) => return tracing::debug!("HTTP/2 connection ended: no answer to a ping"),
         }
     }
@@ -112,34 +113,30 @@ async fn stream(
     mut respond: SendResponse<Bytes>,
 ) {
     let (parts, body) = request.into_parts();
+    let date = worker.date();
     let hints = Arc::<Hints>::default();
-    let mut asked = Asked { hints: Arc::clone(&hints), stream: None };
-    let mut give = None;
     // An extended CONNECT (RFC 8441): its body is the tunnel.
     let (body, recv) = match parts.extensions.get::<Protocol>() {
-        Some(_) => {
-            let (tell, stream) = oneshot::channel();
-            asked.stream = Some(stream);
-            give = Some(tell);
-            (ClientBody::Empty, Some(body))
-        }
+        Some(_) => (ClientBody::Empty, Some(body)),
         None => {
             let length =
                 parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-            (ClientBody::Http2(body, Waiting::of(length)), None)
+            (ClientBody::Http2(Stream::new(body, length)), None)
         }
     };
-    let walking = walk::serve(worker, connection, Request::from_parts(parts, body), asked);
+    let walking = walk::serve(worker, connection, Request::from_parts(parts, body), Arc::clone(&hints));
     let Some(response) = answered(walking, &hints, &mut respond).await else { return };
-    let (mut parts, body) = response.into_parts();
-    let tunnel = give.zip(recv).filter(|_| parts.status.is_success());
-    parts.headers.entry(DATE).or_insert_with(now);
-    let ends = tunnel.is_none() && body.is_end_stream();
+    let (mut parts, mut body) = response.into_parts();
+    if let Some(date) = date.filter(|_| !parts.headers.contains_key(DATE)) {
+        parts.headers.insert(DATE, date);
+    }
+    let tunnel = body.take_tunnel();
+    let ends = tunnel.is_none() && body.is_ended();
     let Ok(send) = respond.send_response(Response::from_parts(parts, ()), ends) else { return };
-    match tunnel {
-        Some((give, recv)) => drop(give.send(StreamIo::new(send, recv))),
-        None if ends => {}
-        None => pump(send, body).await,
+    match (tunnel, recv) {
+        (Some((tunnel, record)), Some(recv)) => tunnel.run(StreamIo::new(send, recv), record).await,
+        (None, _) if !ends => pump(send, body).await,
+        _ => {}
     }
 }
 
@@ -168,43 +165,54 @@ async fn answered(
 }
 
 /// Sends a body, as fast as the client's windows open.
-async fn pump(mut send: SendStream<Bytes>, body: ResponseBody) {
-    let mut body = pin!(body);
+async fn pump(mut send: SendStream<Bytes>, mut body: ResponseBody) {
     loop {
-        let frame = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
-            Poll::Pending => send.poll_reset(cx).map(|_| Err(())),
-            ready => ready.map(Ok),
+        let piece = poll_fn(|cx| match body.poll_data(cx) {
+            Poll::Pending => send.poll_reset(cx).map(|_| None),
+            ready => ready.map(Some),
         });
-        let frame = match frame.await {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(None) => return drop(send.send_data(Bytes::new(), true)),
+        match piece.await {
+            Some(Ok(0)) => {
+                body.complete();
+                return match body.take_trailers() {
+                    Some(trailers) => drop(send.send_trailers(trailers)),
+                    None => drop(send.send_data(Bytes::new(), true)),
+                };
+            }
+            Some(Ok(_)) => {
+                let data = body.take();
+                let last = body.is_ended();
+                if send_data(&mut send, &mut body, data, last).await.is_none() {
+                    return;
+                }
+                if last {
+                    return body.complete();
+                }
+            }
             // The client must see that this is not the end.
-            Ok(Some(Err(_))) => return send.send_reset(Reason::INTERNAL_ERROR),
-            Err(()) => return,
-        };
-        let sent = match frame.into_data() {
-            Ok(data) => send_data(&mut send, data, body.is_end_stream()).await,
-            Err(frame) => match frame.into_trailers() {
-                Ok(trailers) => return drop(send.send_trailers(trailers)),
-                Err(_) => continue,
-            },
-        };
-        match sent {
-            Some(()) if !body.is_end_stream() => {}
-            _ => return,
+            Some(Err(_)) => return send.send_reset(Reason::INTERNAL_ERROR),
+            None => return,
         }
     }
 }
 
 /// Sends one piece; `None`: the stream is gone.
-async fn send_data(send: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Option<()> {
-    if data.is_empty() && last {
-        return send.send_data(data, true).ok();
-    }
+async fn send_data(
+    send: &mut SendStream<Bytes>,
+    body: &mut ResponseBody,
+    mut data: Bytes,
+    last: bool,
+) -> Option<()> {
     while !data.is_empty() {
         send.reserve_capacity(data.len());
         if send.capacity() == 0 {
-            poll_fn(|cx| send.poll_capacity(cx)).await?.ok()?;
+            // While the client takes nothing, what it sends may still go on.
+            poll_fn(|cx| {
+                body.drive(cx);
+                send.poll_capacity(cx)
+            })
+            .await?
+            .ok()?;
             continue;
         }
         let part = data.split_to(send.capacity().min(data.len()));
@@ -212,10 +220,4 @@ async fn send_data(send: &mut SendStream<Bytes>, mut data: Bytes, last: bool) ->
         send.send_data(part, ends).ok()?;
     }
     Some(())
-}
-
-/// The date of an answer (RFC 9110 section 6.6.1), where the upstream gave none.
-fn now() -> HeaderValue {
-    let text = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }

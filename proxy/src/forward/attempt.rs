@@ -14,7 +14,7 @@ use super::broke_off;
 use super::http1::{Http1, NoAnswer};
 use super::outgoing::Outgoing;
 use super::pool::{Http2, Lease, Leased};
-use super::upload::Upload;
+use super::upload::{Framing, Upload};
 use super::upstream_body::{FromHttp1, FromHttp2};
 use crate::accept::connection::Connection;
 use crate::accept::hints::Hints;
@@ -68,7 +68,7 @@ pub(super) async fn attempt(
         Lease::Http1(lease) => {
             timed(limit, service, over_http1(worker, connection, service, lease, outgoing)).await
         }
-        Lease::Http2(_) if outgoing.upgrade.is_some() => {
+        Lease::Http2(_) if outgoing.upgrades => {
             let detail = format!("service {} speaks HTTP/2, over which nothing is upgraded", service.name);
             Err(Lost::Failed(Failure::new(Code::UpstreamProtocol, detail), Whose::Other))
         }
@@ -101,7 +101,8 @@ async fn over_http1(
     outgoing: &Outgoing,
 ) -> Result<Exchange, Lost> {
     let (head, framing) = outgoing.http1().ok_or_else(unbuilt)?;
-    let mut upload = Upload::new(head, Rc::clone(&outgoing.source), framing, outgoing.expects);
+    let expects = outgoing.expects && framing != Framing::Ended;
+    let mut upload = Upload::new(head, Rc::clone(&outgoing.source), framing, expects);
     let says_continue = outgoing.expects && connection.is_http2;
     let method = outgoing.method();
     let mut heard = false;

@@ -91,10 +91,8 @@ impl Source {
     /// # Errors
     /// Those of `using`.
     pub fn with_data<E>(&self, using: impl FnOnce(&[u8]) -> Result<usize, E>) -> Result<usize, E> {
-        let mut incoming = self.incoming.borrow_mut();
-        let count = using(incoming.data())?;
+        let count = self.incoming.borrow_mut().with_data(using)?;
         if count > 0 {
-            incoming.consume(count);
             self.used(count);
         }
         Ok(count)

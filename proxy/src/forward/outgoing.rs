@@ -8,24 +8,19 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{Extensions, Method, Request, Uri, Version};
-use hyper::upgrade::OnUpgrade;
 use sidetrack_config::model::HostRewrite;
-use tokio::sync::oneshot;
 
 use super::body::{Gate, RequestBody, Source};
-use super::tunnel::ClientSide;
 use super::upload::Framing;
 use super::{carriers, filters, forwarded, rewrite};
 use crate::accept::connection::Connection;
 use crate::accept::hints::Hints;
-use crate::accept::http2::StreamIo;
 use crate::decision::Decision;
 use crate::error::{Code, Failure};
 use crate::h1::write;
 use crate::head::HttpHead;
 use crate::identify::strip_query;
 use crate::route::table::Table;
-use crate::walk::Asked;
 use crate::worker::Worker;
 
 const WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
@@ -45,8 +40,8 @@ pub struct Outgoing {
     kept: Option<Kept>,
     /// The body.
     pub source: Rc<Source>,
-    /// The client's side of an upgrade that it asked for.
-    pub upgrade: Option<ClientSide>,
+    /// Whether it asks for an upgrade.
+    pub upgrades: bool,
     /// Takes 1xx answers to the client.
     pub hints: Arc<Hints>,
     /// The path segment that carried the key.
@@ -86,7 +81,7 @@ impl Outgoing {
         source: Source,
         decision: &Decision<'_>,
         authority: HeaderValue,
-        asked: Asked,
+        hints: Arc<Hints>,
         via: &Via<'_>,
     ) -> Result<Self, Failure> {
         let Via { worker, connection, table, request_id } = *via;
@@ -104,7 +99,7 @@ impl Outgoing {
         if comes_from(&parts, &worker.shared.via) {
             return Err(Failure::new(Code::LoopDetected, "this proxy has forwarded the request before"));
         }
-        let upgrade = upgrade(&mut parts, asked.stream, worker);
+        let upgrades = upgrade(&mut parts, connection, worker);
         let expects = parts
             .headers
             .get(header::EXPECT)
@@ -129,8 +124,8 @@ impl Outgoing {
         parts.extensions = Extensions::new();
         Ok(Self {
             source: Rc::new(source),
-            upgrade,
-            hints: asked.hints,
+            upgrades,
+            hints,
             path_prefix,
             expects,
             response_timeout: decision.rule.timeouts.backend_request,
@@ -147,7 +142,7 @@ impl Outgoing {
     /// Whether the request may be sent again after it was written: its method allows it (RFC 9110 section 9.2.2), and
     /// nothing of its body is lost.
     pub fn is_repeatable(&self) -> bool {
-        self.is_idempotent && self.upgrade.is_none() && !self.source.is_touched()
+        self.is_idempotent && !self.upgrades && !self.source.is_touched()
     }
 
     /// The head as HTTP/1.1 writes it, and how the body behind it is delimited; `None` where an attempt has the head.
@@ -297,15 +292,9 @@ fn target(
         .map_err(|_| Failure::new(Code::MalformedRequest, "the request target is no path"))
 }
 
-/// The client's side of an upgrade, and the fields that ask the upstream for it; the other fields of the connection
-/// are cut. An extended CONNECT (RFC 8441) becomes the HTTP/1.1 handshake that it stands for.
-fn upgrade(
-    parts: &mut Parts,
-    stream: Option<oneshot::Receiver<StreamIo>>,
-    worker: &Worker,
-) -> Option<ClientSide> {
-    let client =
-        parts.extensions.remove::<OnUpgrade>().map(ClientSide::Http1).or(stream.map(ClientSide::Http2));
+/// Whether the client asks for an upgrade, and the fields that ask the upstream for it; the other fields of the
+/// connection are cut. An extended CONNECT (RFC 8441) becomes the HTTP/1.1 handshake that it stands for.
+fn upgrade(parts: &mut Parts, connection: &Connection, worker: &Worker) -> bool {
     let token = if parts.method == Method::CONNECT {
         parts.method = Method::GET;
         if let Ok(key) = HeaderValue::try_from(websocket_key(worker)) {
@@ -313,14 +302,16 @@ fn upgrade(
         }
         parts.headers.entry(WEBSOCKET_VERSION).or_insert(HeaderValue::from_static("13"));
         Some(HeaderValue::from_static("websocket"))
+    } else if connection.is_http2 || parts.version == Version::HTTP_10 {
+        None
     } else {
         rewrite::upgrade_of(&parts.headers)
     };
     rewrite::strip_hop_by_hop(&mut parts.headers);
-    let (client, token) = (client?, token?);
+    let Some(token) = token else { return false };
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(header::UPGRADE, token);
-    Some(client)
+    true
 }
 
 /// 16 random bytes in base64 (RFC 6455 section 4.1). They prove nothing; they only must differ.

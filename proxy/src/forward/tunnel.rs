@@ -8,14 +8,10 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use http::{Response, StatusCode, header};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::oneshot;
 
 use super::http1::Http1;
 use super::pool::Leased;
-use crate::accept::http2::StreamIo;
 use crate::drain::Phase;
 use crate::record::{Record, ResponseBody};
 use crate::worker::Worker;
@@ -25,68 +21,46 @@ const BUFFER: usize = 16 << 10;
 /// How long the second direction may go on when the first has ended: long enough for a closing handshake.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The client's side of an upgrade, there once the answer is sent.
-#[derive(Debug)]
-pub enum ClientSide {
-    /// The whole connection.
-    Http1(OnUpgrade),
-    /// A stream of it.
-    Http2(oneshot::Receiver<StreamIo>),
+/// A tunnel that begins once the answer is sent.
+pub struct Tunnel {
+    worker: Rc<Worker>,
+    lease: Leased<Http1>,
+    idle: Duration,
 }
 
-/// Answers 101 (200 on HTTP/2, RFC 8441 section 5) and begins the tunnel, which keeps the record.
+/// The answer to an upgrade: 101 (200 on HTTP/2, RFC 8441 section 5), and the tunnel behind it.
 pub fn open(
     worker: &Rc<Worker>,
-    client: ClientSide,
-    response: Response<()>,
+    mut head: Response<()>,
     lease: Leased<Http1>,
     idle: Duration,
     record: &Record,
 ) -> Response<ResponseBody> {
-    let (mut parts, ()) = response.into_parts();
     if record.is_http2() {
-        parts.status = StatusCode::OK;
+        *head.status_mut() = StatusCode::OK;
         for name in [header::CONNECTION, header::UPGRADE, header::SEC_WEBSOCKET_ACCEPT] {
-            parts.headers.remove(name);
+            head.headers_mut().remove(name);
         }
     }
-    let (give, take) = oneshot::channel();
-    tokio::task::spawn_local(run(Rc::clone(worker), client, lease, idle, take));
-    Response::from_parts(parts, ResponseBody::tunnel(give))
+    head.map(|()| ResponseBody::tunnel(Tunnel { worker: Rc::clone(worker), lease, idle }))
 }
 
-async fn run(
-    worker: Rc<Worker>,
-    client: ClientSide,
-    lease: Leased<Http1>,
-    idle: Duration,
-    record: oneshot::Receiver<Record>,
-) {
-    let Ok(mut record) = record.await else { return };
-    let activity = Activity { sent: Cell::new(0), received: Cell::new(0), last: Cell::new(Instant::now()) };
-    let mut drain = worker.shared.drain.clone();
-    // It counts as a request under way until the end.
-    let (lease, conn) = lease.split();
-    let (upstream, _open) = conn.into_stream();
-    let tunnel = async {
-        match client {
-            ClientSide::Http1(client) => activity.copy_both(TokioIo::new(client.await?), upstream).await,
-            ClientSide::Http2(client) => match client.await {
-                Ok(client) => activity.copy_both(client, upstream).await,
-                Err(_) => tracing::debug!("the client went before its tunnel"),
-            },
+impl Tunnel {
+    /// Runs to its end, and writes the record then.
+    pub async fn run(self, client: impl AsyncRead + AsyncWrite, mut record: Record) {
+        let activity =
+            Activity { sent: Cell::new(0), received: Cell::new(0), last: Cell::new(Instant::now()) };
+        let mut drain = self.worker.shared.drain.clone();
+        // It counts as a request under way until the end.
+        let (_counted, conn) = self.lease.split();
+        let (upstream, _open) = conn.into_stream();
+        tokio::select! {
+            () = activity.copy_both(client, upstream) => {}
+            () = activity.stalled(self.idle) => {}
+            _ = drain.wait_for(|phase| *phase == Phase::Over) => {}
         }
-        Ok::<(), hyper::Error>(())
-    };
-    tokio::select! {
-        result = tunnel => if let Err(error) = result {
-            tracing::debug!(%error, "tunnel not opened");
-        },
-        () = activity.stalled(idle) => {}
-        _ = drain.wait_for(|phase| *phase == Phase::Over) => {}
+        record.tunnelled(activity.sent.get(), activity.received.get());
     }
-    record.tunnelled(activity.sent.get(), activity.received.get());
-    drop(lease);
 }
 
 /// What went through, and when the last of it did.

@@ -227,6 +227,18 @@ impl UpstreamBody {
         }
     }
 
+    /// Whether the body of the request is still on its way.
+    pub const fn is_uploading(&self) -> bool {
+        matches!(&self.from, From::Http1(from) if from.upload.is_some())
+    }
+
+    /// Lets what still goes upstream go on. A fault of it shows when the answer is asked for.
+    pub fn drive(&mut self, cx: &mut Context<'_>) {
+        if let From::Http1(from) = &mut self.from {
+            let _ = from.poll_upload(cx);
+        }
+    }
+
     /// Whether the body has stalled for too long.
     fn stalled(&mut self, cx: &mut Context<'_>) -> bool {
         if self.idle.is_zero() {

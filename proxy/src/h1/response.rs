@@ -68,7 +68,7 @@ const ADDED: usize = 6;
 /// Where the body ends (RFC 9112 section 6.3).
 fn body(status: StatusCode, method: &Method, control: &Control, is_http10: bool) -> Result<Decoder, Fault> {
     if control.chunked && is_http10 {
-        return Err(Fault::Malformed("HTTP/1.0 has no Transfer-Encoding"));
+        return Err(Fault::Malformed("Transfer-Encoding is newer than the version of the answer"));
     }
     let is_without = status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)

@@ -4,133 +4,177 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use tokio::sync::oneshot;
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Record;
+use crate::forward::tunnel::Tunnel;
 use crate::forward::upstream_body::{BodyError, UpstreamBody};
 
 /// The body of an answer, with the record that ends with it.
 pub struct ResponseBody {
-    pub(super) content: Content,
+    content: Content,
     pub(super) record: Option<Record>,
     /// When it is cut, through or not.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 /// Where a body comes from.
-pub(super) enum Content {
-    Own(Option<Bytes>),
+enum Content {
+    Own(Bytes),
     Upstream(Box<UpstreamBody>),
     /// None: a tunnel follows, and wants the record.
-    Tunnel(oneshot::Sender<Record>),
+    Tunnel(Box<Tunnel>),
 }
 
 impl ResponseBody {
+    const fn of(content: Content) -> Self {
+        Self { content, record: None, deadline: None }
+    }
+
     /// No body.
     pub const fn empty() -> Self {
-        Self { content: Content::Own(None), record: None, deadline: None }
+        Self::of(Content::Own(Bytes::new()))
     }
 
     /// A body of our own.
-    pub fn own(bytes: Bytes) -> Self {
-        Self {
-            content: Content::Own(Some(bytes).filter(|bytes| !bytes.is_empty())),
-            record: None,
-            deadline: None,
-        }
+    pub const fn own(bytes: Bytes) -> Self {
+        Self::of(Content::Own(bytes))
     }
 
     /// The body that the upstream sends.
     pub fn upstream(body: UpstreamBody) -> Self {
-        Self { content: Content::Upstream(Box::new(body)), record: None, deadline: None }
+        Self::of(Content::Upstream(Box::new(body)))
     }
 
-    /// No body, but a tunnel that wants the record.
-    pub const fn tunnel(give: oneshot::Sender<Record>) -> Self {
-        Self { content: Content::Tunnel(give), record: None, deadline: None }
+    /// No body, but a tunnel behind the head.
+    pub fn tunnel(tunnel: Tunnel) -> Self {
+        Self::of(Content::Tunnel(Box::new(tunnel)))
     }
 
     /// The same, cut at `deadline`. A tunnel has no end that a time-out could ask for.
     #[must_use]
     pub fn until(mut self, deadline: Instant) -> Self {
-        if matches!(self.content, Content::Upstream(_)) && !self.is_end_stream() {
+        if matches!(self.content, Content::Upstream(_)) && !self.is_ended() {
             self.deadline = Some(Box::pin(sleep_until(deadline)));
         }
         self
     }
 
-    fn note(&mut self, frame: &Frame<Bytes>) {
-        let ended = match &self.content {
-            Content::Own(left) => left.is_none(),
-            Content::Upstream(body) => body.is_ended(),
-            Content::Tunnel(_) => true,
-        };
-        if let Some(record) = &mut self.record {
-            let count = frame.data_ref().map_or(0, Bytes::len);
-            record.response_bytes += u64::try_from(count).unwrap_or(0);
-            record.complete |= ended || frame.is_trailers();
+    /// The tunnel that follows, where one does, and the record that goes with it.
+    pub fn take_tunnel(&mut self) -> Option<(Tunnel, Record)> {
+        let record = self.record.take_if(|_| matches!(self.content, Content::Tunnel(_)))?;
+        match std::mem::replace(&mut self.content, Content::Own(Bytes::new())) {
+            Content::Tunnel(tunnel) => Some((*tunnel, record)),
+            Content::Own(_) | Content::Upstream(_) => None,
         }
     }
-}
 
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    /// Waits for bytes, and says how many there are; zero: the body has ended, and its record is written.
+    ///
+    /// # Errors
+    /// It broke off; what came so far is not the whole.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
             // Dropping what is left ends the upstream's connection.
-            self.content = Content::Own(None);
-            self.deadline = None;
-            self.record = None;
-            return Poll::Ready(Some(Err(BodyError::Late)));
+            *self = Self::empty();
+            return Poll::Ready(Err(BodyError::Late));
         }
         let polled = match &mut self.content {
-            Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Content::Upstream(body) => Poll::Ready(match ready!(body.poll_data(cx)) {
-                Ok(0) => body.take_trailers().map(|trailers| Ok(Frame::trailers(trailers))),
-                Ok(_) => Some(Ok(Frame::data(body.take()))),
-                Err(error) => Some(Err(error)),
-            }),
-            Content::Tunnel(_) => Poll::Ready(None),
+            Content::Own(bytes) => Ok(bytes.len()),
+            Content::Upstream(body) => ready!(body.poll_data(cx)),
+            Content::Tunnel(_) => Ok(0),
         };
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => self.note(frame),
-            Poll::Ready(None) => {
-                if let Some(record) = &mut self.record {
-                    record.complete = true;
-                }
-                self.record = None;
-            }
-            Poll::Ready(Some(Err(_))) => self.record = None,
-            Poll::Pending => {}
+        if polled.is_err() {
+            self.record = None;
         }
-        polled
+        Poll::Ready(polled)
     }
 
-    fn is_end_stream(&self) -> bool {
+    /// The bytes that wait.
+    pub fn data(&self) -> &[u8] {
         match &self.content {
-            Content::Own(bytes) => bytes.is_none(),
+            Content::Own(bytes) => bytes,
+            Content::Upstream(body) => body.data(),
+            Content::Tunnel(_) => &[],
+        }
+    }
+
+    /// The first `count` of the bytes that wait are with the client.
+    pub fn consume(&mut self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        match &mut self.content {
+            Content::Own(bytes) => bytes.advance(count.min(bytes.len())),
+            Content::Upstream(body) => body.consume(count),
+            Content::Tunnel(_) => {}
+        }
+        self.note(count);
+    }
+
+    /// Takes all bytes that wait.
+    pub fn take(&mut self) -> Bytes {
+        let data = match &mut self.content {
+            Content::Own(bytes) => std::mem::take(bytes),
+            Content::Upstream(body) => body.take(),
+            Content::Tunnel(_) => Bytes::new(),
+        };
+        self.note(data.len());
+        data
+    }
+
+    fn note(&mut self, count: usize) {
+        if let Some(record) = &mut self.record {
+            record.response_bytes += u64::try_from(count).unwrap_or(0);
+        }
+    }
+
+    /// The trailers, once, after the end.
+    pub fn take_trailers(&mut self) -> Option<HeaderMap> {
+        match &mut self.content {
+            Content::Upstream(body) => body.take_trailers(),
+            Content::Own(_) | Content::Tunnel(_) => None,
+        }
+    }
+
+    /// Whether nothing more comes, as far as that is known without waiting.
+    pub fn is_ended(&self) -> bool {
+        match &self.content {
+            Content::Own(bytes) => bytes.is_empty(),
             Content::Upstream(body) => body.is_ended(),
             Content::Tunnel(_) => true,
         }
     }
 
-    fn size_hint(&self) -> SizeHint {
+    /// How many bytes are left, where that is known.
+    pub fn left(&self) -> Option<u64> {
         match &self.content {
-            Content::Own(bytes) => SizeHint::with_exact(
-                bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(0)),
-            ),
-            Content::Upstream(body) => body.left().map_or_else(SizeHint::default, SizeHint::with_exact),
-            Content::Tunnel(_) => SizeHint::with_exact(0),
+            Content::Own(bytes) => u64::try_from(bytes.len()).ok(),
+            Content::Upstream(body) => body.left(),
+            Content::Tunnel(_) => Some(0),
+        }
+    }
+
+    /// Whether the body of the request is still on its way upstream.
+    pub fn is_uploading(&self) -> bool {
+        matches!(&self.content, Content::Upstream(body) if body.is_uploading())
+    }
+
+    /// Lets what still goes upstream go on, while nothing of the answer is asked for.
+    pub fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Content::Upstream(body) = &mut self.content {
+            body.drive(cx);
+        }
+    }
+
+    /// All of the answer is with the client.
+    pub fn complete(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.complete = true;
         }
     }
 }

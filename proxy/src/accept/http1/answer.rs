@@ -1,0 +1,194 @@
+//! An answer as HTTP/1.1 writes it.
+
+use std::cell::RefCell;
+use std::task::{Context, Poll};
+
+use http::response::Parts;
+use http::{HeaderValue, StatusCode, header};
+
+use super::io::Io;
+use crate::h1::write;
+use crate::record::ResponseBody;
+
+/// The most bytes of chunks that wait to be written.
+const PIECE: usize = 16 << 10;
+/// Room for the head of a common answer.
+const HEAD: usize = 512;
+
+/// How a client wants its answer.
+#[derive(Debug, Default)]
+pub struct Answering {
+    /// Whether the connection may stay open.
+    pub persists: bool,
+    /// Whether the client speaks HTTP/1.0: no chunks, and the connection stays only if we say so.
+    pub is_http10: bool,
+    /// Whether it asked for the head only.
+    pub is_head: bool,
+    /// For an answer that has no `Date`.
+    pub date: Option<HeaderValue>,
+}
+
+/// How the body of an answer is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    /// By its length, or by the end of the connection: its bytes go as they are.
+    Plain,
+    Chunked,
+    /// There is none, or all of it is on its way.
+    Ended,
+}
+
+/// An answer on its way.
+#[derive(Debug)]
+pub struct Message {
+    framing: Framing,
+    persists: bool,
+}
+
+impl Answering {
+    /// Writes the head.
+    pub fn begin(self, io: &mut Io, parts: &Parts, body: &ResponseBody) -> Message {
+        let is_upgrade = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+        let bare = self.is_head
+            || is_upgrade
+            || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let left = body.left();
+        let framing = match left {
+            _ if bare => Framing::Ended,
+            Some(0) => Framing::Ended,
+            Some(_) => Framing::Plain,
+            None if self.is_http10 => Framing::Plain,
+            None => Framing::Chunked,
+        };
+        let says_close = parts.headers.get(header::CONNECTION).is_some_and(|value| value == "close");
+        // A body that nobody has read ends the connection, unless it is here and can be thrown away.
+        let unread = !body.is_uploading() && !io.discard();
+        let until_close = left.is_none() && self.is_http10 && !bare;
+        let persists = self.persists && !says_close && !unread && !until_close;
+        let out = &mut io.output;
+        out.reserve(HEAD);
+        status_line(out, parts.status);
+        for (name, value) in &parts.headers {
+            let ours = match *name {
+                header::CONTENT_LENGTH => !self.is_head && parts.status != StatusCode::NOT_MODIFIED,
+                header::TRANSFER_ENCODING => true,
+                header::CONNECTION => !is_upgrade,
+                _ => false,
+            };
+            if !ours {
+                write::field(out, name.as_str(), value.as_bytes());
+            }
+        }
+        match framing {
+            Framing::Chunked => write::field(out, "transfer-encoding", b"chunked"),
+            _ if bare => {}
+            _ => {
+                if let Some(length) = left {
+                    write::content_length(out, length);
+                }
+            }
+        }
+        if let Some(date) = self.date.filter(|_| !parts.headers.contains_key(header::DATE)) {
+            write::field(out, "date", date.as_bytes());
+        }
+        match persists {
+            _ if is_upgrade => {}
+            true if self.is_http10 => write::field(out, "connection", b"keep-alive"),
+            true => {}
+            false => write::field(out, "connection", b"close"),
+        }
+        out.extend_from_slice(b"\r\n");
+        Message { framing, persists }
+    }
+}
+
+fn status_line(out: &mut Vec<u8>, status: StatusCode) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+impl Message {
+    /// Whether the connection may serve another request.
+    pub const fn persists(&self) -> bool {
+        self.persists
+    }
+
+    /// Writes as much as there is and the client takes; ready when all is written.
+    ///
+    /// # Errors
+    /// The client has gone, or the answer broke off; either way the connection can only be cut.
+    pub fn poll(
+        &mut self,
+        io: &RefCell<Io>,
+        body: &mut ResponseBody,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), ()>> {
+        loop {
+            let waits = match self.framing {
+                Framing::Ended => false,
+                Framing::Plain => match body.poll_data(cx) {
+                    Poll::Ready(Ok(0)) => {
+                        self.framing = Framing::Ended;
+                        false
+                    }
+                    Poll::Ready(Ok(_)) => false,
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+                    Poll::Pending => true,
+                },
+                Framing::Chunked => self.gather(io, body, cx)?,
+            };
+            let io = &mut *io.borrow_mut();
+            let data = if self.framing == Framing::Plain { body.data() } else { &[] };
+            if io.waiting() == 0 && data.is_empty() {
+                return match (self.framing, io.poll_flush(cx)) {
+                    (_, Poll::Ready(Err(_))) => Poll::Ready(Err(())),
+                    (Framing::Ended, flushed) => flushed.map(|_| Ok(())),
+                    // Nothing to write, and nothing has come: only here a client that goes is not seen by itself.
+                    _ if waits && io.is_gone(cx) => Poll::Ready(Err(())),
+                    _ if waits => Poll::Pending,
+                    _ => continue,
+                };
+            }
+            match io.poll_write(cx, data) {
+                Poll::Ready(Ok(count)) => {
+                    body.consume(count);
+                    if self.framing == Framing::Plain && body.is_ended() {
+                        self.framing = Framing::Ended;
+                    }
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Puts chunks together from what there is; whether more is waited for.
+    fn gather(
+        &mut self,
+        io: &RefCell<Io>,
+        body: &mut ResponseBody,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, ()> {
+        while io.borrow().waiting() < PIECE {
+            match body.poll_data(cx) {
+                Poll::Ready(Ok(0)) => {
+                    write::last_chunk(&mut io.borrow_mut().output, body.take_trailers().as_ref());
+                    self.framing = Framing::Ended;
+                    return Ok(false);
+                }
+                Poll::Ready(Ok(count)) => {
+                    write::chunk(&mut io.borrow_mut().output, body.data());
+                    body.consume(count);
+                }
+                Poll::Ready(Err(_)) => return Err(()),
+                Poll::Pending => return Ok(true),
+            }
+        }
+        // While the client takes nothing, what it sends may still go on.
+        body.drive(cx);
+        Ok(false)
+    }
+}

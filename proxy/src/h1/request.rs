@@ -1,0 +1,181 @@
+//! The head of a client's request.
+
+use std::mem::MaybeUninit;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use smallvec::SmallVec;
+
+use super::body::Decoder;
+use super::control::Control;
+use super::{FIELDS, Fault, has_bare_feed};
+
+/// The most fields that are read without memory of their own.
+type Lines<'b> = SmallVec<[MaybeUninit<httparse::Header<'b>>; FIELDS]>;
+
+/// The head of a request, and what it says of its body.
+#[derive(Debug)]
+pub struct RequestHead {
+    /// Method, target, version and fields.
+    pub parts: Parts,
+    /// Reads the body.
+    pub body: Decoder,
+    /// Whether the connection stays open.
+    pub persists: bool,
+    /// Whether it is of HTTP/1.0.
+    pub is_http10: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expects: bool,
+}
+
+/// Fields that a request may get on its way.
+const ADDED: usize = 12;
+
+/// Reads the head of a request with at most so many fields; `None`: there is more to come. Gives its length in bytes,
+/// too.
+///
+/// # Errors
+/// It is malformed, too large, or its body has no end that everybody would see in the same place.
+pub fn parse(bytes: &[u8], most: usize) -> Result<Option<(RequestHead, usize)>, Fault> {
+    let mut lines: Lines<'_> = SmallVec::new();
+    lines.resize_with(most, MaybeUninit::uninit);
+    let mut request = httparse::Request::new(&mut []);
+    let length = match request.parse_with_uninit_headers(bytes, &mut lines) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => return Err(fault(error)),
+    };
+    if has_bare_feed(bytes.get(..length).unwrap_or_default()) {
+        return Err(Fault::Malformed("a line of the head ends without CR"));
+    }
+    let is_http10 = request.version == Some(0);
+    let mut control = Control::default();
+    let mut fields = HeaderMap::with_capacity(request.headers.len() + ADDED);
+    let mut expects = false;
+    for line in &*request.headers {
+        control.note(line.name, line.value)?;
+        expects |=
+            line.name.eq_ignore_ascii_case("expect") && line.value.eq_ignore_ascii_case(b"100-continue");
+        let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(line.name.as_bytes()), HeaderValue::from_bytes(line.value))
+        else {
+            return Err(Fault::Malformed("a field is malformed"));
+        };
+        fields.append(name, value);
+    }
+    if control.chunked && is_http10 {
+        return Err(Fault::Malformed("Transfer-Encoding is newer than the version of the request"));
+    }
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = Method::from_bytes(request.method.unwrap_or_default().as_bytes())
+        .map_err(|_| Fault::Malformed("the method is none"))?;
+    parts.uri = target(request.path.unwrap_or_default())?;
+    parts.version = if is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
+    parts.headers = fields;
+    let body = match control.length {
+        _ if control.chunked => Decoder::chunked(),
+        length => Decoder::length(length.unwrap_or(0)),
+    };
+    let expects = expects && !is_http10 && !body.is_ended();
+    let head = RequestHead { parts, body, persists: control.persists(is_http10), is_http10, expects };
+    Ok(Some((head, length)))
+}
+
+/// Printable characters of ASCII, and no fragment, which some would cut and others send on (RFC 9112 section 3.2).
+fn target(text: &str) -> Result<Uri, Fault> {
+    if text.len() > LONGEST {
+        return Err(Fault::TooLarge(TARGET));
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return Err(Fault::Malformed("the request target holds a character that has to be percent-encoded"));
+    }
+    Uri::try_from(text).map_err(|_| Fault::Malformed("the request target is none"))
+}
+
+/// The longest target that can be held. The configuration allows no more, and less by default.
+const LONGEST: usize = 65_534;
+
+/// What is too large where the target is.
+pub const TARGET: &str = "the request target is";
+
+fn fault(error: httparse::Error) -> Fault {
+    match error {
+        httparse::Error::HeaderName => Fault::Malformed("a field has no proper name, or a line is folded"),
+        httparse::Error::HeaderValue => Fault::Malformed("a field has a forbidden character"),
+        httparse::Error::NewLine => Fault::Malformed("a line does not end in CR LF"),
+        httparse::Error::TooManyHeaders => Fault::TooLarge("the number of fields is"),
+        httparse::Error::Version => Fault::Malformed("the version is neither 1.1 nor 1.0"),
+        httparse::Error::Status | httparse::Error::Token => Fault::Malformed("the request line is malformed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(text: &str) -> Result<Option<(RequestHead, usize)>, Fault> {
+        parse(text.as_bytes(), 5)
+    }
+
+    #[test]
+    fn what_a_head_says() {
+        let text = "POST /a?b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-Continue\r\n\r\nabc";
+        let (read, length) = head(text).unwrap().unwrap();
+        assert_eq!(length, text.len() - 3);
+        assert_eq!((read.parts.method.as_str(), read.parts.uri.to_string()), ("POST", "/a?b".to_owned()));
+        assert_eq!(read.parts.headers["host"], "x");
+        assert_eq!(read.body.left(), Some(3));
+        assert!(read.persists && read.expects && !read.is_http10);
+        assert!(head(&text[..length - 1]).unwrap().is_none());
+        let (read, _) = head("GET / HTTP/1.0\r\n\r\n").unwrap().unwrap();
+        assert!(read.is_http10 && !read.persists && read.body.is_ended());
+        let (read, _) = head("GET / HTTP/1.0\r\nconnection: Keep-Alive\r\n\r\n").unwrap().unwrap();
+        assert!(read.persists);
+    }
+
+    #[test]
+    fn what_is_odd_is_refused() {
+        for text in [
+            "GET / HTTP/1.1\nhost: x\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: x\n\r\n",
+            "GET / HTTP/1.1\r\nhost: x\r\n\n",
+            "GET / HTTP/1.1\nhost: x\n\n",
+            "GET  / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1 \r\n\r\n",
+            "GET /\r\n\r\n",
+            "GET / HTTP/1.2\r\n\r\n",
+            "GET / HTTP/2.0\r\n\r\n",
+            "GET / http/1.1\r\n\r\n",
+            "G\u{e4}T / HTTP/1.1\r\n\r\n",
+            "GET /\u{e4} HTTP/1.1\r\n\r\n",
+            "GET /#a HTTP/1.1\r\n\r\n",
+            "GET /a\tb HTTP/1.1\r\n\r\n",
+            " GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\n host: x\r\n\r\n",
+            "GET / HTTP/1.1\r\na: b\r\n c\r\n\r\n",
+            "GET / HTTP/1.1\r\na : b\r\n\r\n",
+            "GET / HTTP/1.1\r\n: b\r\n\r\n",
+            "GET / HTTP/1.1\r\na\r\n\r\n",
+            "GET / HTTP/1.1\r\na: b\0\r\n\r\n",
+            "GET / HTTP/1.1\r\na: b\rc\r\n\r\n",
+            "GET / HTTP/1.1\r\na(: b\r\n\r\n",
+            "POST / HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\n",
+            "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\ntransfer-encoding: chunked, identity\r\n\r\n",
+            "POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n",
+        ] {
+            assert!(matches!(head(text), Err(Fault::Malformed(_))), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bounds() {
+        let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(LONGEST));
+        assert_eq!(head(&long).unwrap_err(), Fault::TooLarge(TARGET));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(6));
+        assert!(matches!(head(&many), Err(Fault::TooLarge(_))));
+        let most = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(5));
+        assert!(head(&most).unwrap().is_some());
+    }
+}
