@@ -186,8 +186,11 @@ impl Applier {
                 refused.message = message;
                 self.outbox.wake();
             }
-            // An Event that can't be written is not told by another one.
-            Write::Event(notice) => self.outbox.told(notice),
+            // An Event that can't be written is not told by another one, nor tried again with every plan.
+            Write::Event(notice) => {
+                self.ledger.done(write, Instant::now());
+                self.outbox.told(notice);
+            }
             Write::Preview { .. } | Write::Status(_) | Write::Delete(_) => {
                 if let Some(about) = write.object() {
                     let message = format!("the API server refuses {}: {message}", write.describe()).into();

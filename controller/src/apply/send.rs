@@ -1,5 +1,6 @@
 //! One write as one request, or two.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -155,8 +156,11 @@ impl Sender {
             namespace => namespace,
         };
         let api = Api::<Event>::namespaced(self.client.clone(), namespace);
-        api.create(&PostParams::default(), &event(notice, namespace, &self.identity)).await?;
-        Ok(())
+        match api.create(&PostParams::default(), &event(notice, namespace, &self.identity)).await {
+            // Another replica told it within this hour.
+            Err(Error::Api(answer)) if answer.code == 409 => Ok(()),
+            result => result.map(drop).map_err(Failure::from),
+        }
     }
 
     /// Replaces what was read, so that two leaders, should there be two for a moment, don't mix their states.
@@ -195,11 +199,16 @@ fn resource(api_version: &str, kind: &str, plural: &str) -> ApiResource {
 
 fn event(notice: &Notice, namespace: &str, identity: &str) -> Event {
     let ObjectId { api_version, kind, name, uid } = &notice.about;
+    let now = Timestamp::now();
+    // The same words within the same hour are the same Event, whoever says them.
+    let mut hasher = DefaultHasher::new();
+    (notice, now.as_second() / 3600).hash(&mut hasher);
+    let object: String = name.name.chars().take(200).collect();
     Event {
         action: Some("Route".to_owned()),
-        event_time: Some(MicroTime(Timestamp::now())),
+        event_time: Some(MicroTime(now)),
         metadata: ObjectMeta {
-            generate_name: Some(format!("{}.", name.name.chars().take(200).collect::<String>())),
+            name: Some(format!("{object}.{:016x}", hasher.finish())),
             namespace: Some(namespace.to_owned()),
             ..ObjectMeta::default()
         },
