@@ -101,6 +101,16 @@ impl Process {
         self.signal(Signal::HUP);
     }
 
+    /// Stops it where it is, as a machine without time for it would.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Ends it at once, as a crash would.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();

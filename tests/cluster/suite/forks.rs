@@ -72,9 +72,7 @@ pub(crate) async fn another_namespace_must_be_allowed(estate: Arc<Estate>) {
     let labels = json!({"app": "mine", "sidetrack.dev/pr": "1003", "sidetrack.dev/fork-of": "shop",
         "sidetrack.dev/fork-of-namespace": "allowing"});
     guest.create(deployment("mine", "shop:guest", &labels)).await;
-    let told =
-        async || guest.kube.events("guest", "mine").await.iter().any(|(_, text)| text.contains("allow"));
-    sidetrack_tests::eventually("an Event says that it is not allowed", told).await;
+    guest.kube.told("guest", "mine", "NotAllowed").await;
     assert_eq!(release.gateway.send(get(host, "/").key("1003")).await.status, 404);
     let allow = json!({"metadata": {"annotations": {"sidetrack.dev/allow-forks-from": "guest"}}});
     space.kube.patch("Service", "allowing", "shop", allow).await;
@@ -93,9 +91,7 @@ pub(crate) async fn the_older_claim_stays(estate: Arc<Estate>) {
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     let labels = json!({"app": "second", "sidetrack.dev/pr": "1004", "sidetrack.dev/fork-of": "shop"});
     space.create(deployment("second", "shop:second", &labels)).await;
-    let told =
-        async || space.kube.events("claims", "second").await.iter().any(|(reason, _)| reason == "Conflict");
-    sidetrack_tests::eventually("an Event says that it conflicts", told).await;
+    space.kube.told("claims", "second", "Conflict").await;
     for _ in 0..20 {
         release.gateway.send(get(host, "/").key("1004")).await.came_from("shop:pr-1004");
     }

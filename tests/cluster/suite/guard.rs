@@ -22,12 +22,16 @@ pub(crate) async fn a_selector_that_takes_a_fork_ends_its_routing(estate: Arc<Es
     release.until("the fork is routed", || get(host, "/").key("1101"), from("shop:pr-1101")).await;
 
     let wide = json!({"spec": {"selector": {"app": null, "tier": "web"}}});
-    // Where the webhook refuses the edit the fork is safe already; that has a test of its own.
+    let (_, message) = space.kube.try_patch("Service", "guard", "shop", wide.clone()).await.unwrap_err();
+    assert!(message.contains("guard.sidetrack.dev") && message.contains("selects its pods"), "{message}");
+    // With this name of its namespace the webhook is not asked, as if it had been away.
+    let label = json!({"metadata": {"labels": {"kubernetes.io/metadata.name": "kube-system"}}});
+    space.kube.patch("Namespace", "", "guard", label).await;
     space.kube.patch("Service", "guard", "shop", wide).await;
-    release.until("the fork is not routed", || get(host, "/").key("1101"), refused(404)).await;
-    let told =
-        async || space.kube.events("guard", "shop-pr-1101").await.iter().any(|(reason, _)| reason == "Leaks");
-    eventually("an Event says that it leaks", told).await;
+    // Not the baseline's answer either: a test of that fork must not be green.
+    let reply = release.until("the fork is not routed", || get(host, "/").key("1101"), refused(503)).await;
+    reply.failed(503, "fork_unavailable");
+    space.kube.told("guard", "shop-pr-1101", "Leaks").await;
     eventually("a metric says so", async || {
         release.controllers[0].metrics().await.sum("sidetrack_controller_forks", &[("state", "Leaks")]) >= 1.0
     })
@@ -50,7 +54,8 @@ pub(crate) async fn the_webhook_refuses_a_fork_that_a_service_selects(estate: Ar
     let mut wrong = deployment("leak", "shop:pr-1102", &labels);
     wrong["metadata"]["namespace"] = "webhook".into();
     let (code, message) = space.kube.try_create(&wrong).await.unwrap_err();
-    assert_eq!(code, 403, "{message}");
+    // Kubernetes 1.20 says 400 where later ones say 403.
+    assert!(matches!(code, 400 | 403), "{code} {message}");
     assert!(message.contains("shop") && message.contains("guard.sidetrack.dev"), "{message}");
     // What is no fork is nobody's business here.
     space.create(deployment("other", "shop:main", &json!({"app": "shop"}))).await;

@@ -2,10 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod chart;
+mod failures;
 mod forks;
 mod guard;
 mod harness;
 mod keyless;
+mod previews;
+mod routes;
 mod tokens;
 
 use std::process::ExitCode;
@@ -38,5 +41,19 @@ fn main() -> ExitCode {
         forks::the_older_claim_stays,
         guard::a_selector_that_takes_a_fork_ends_its_routing,
         guard::the_webhook_refuses_a_fork_that_a_service_selects,
+        previews::a_clone_is_made_kept_in_step_and_removed,
+        previews::a_preview_expires,
+        previews::what_was_deployed_by_others_stays,
+        previews::a_bad_key_is_refused_by_the_schema,
+        previews::one_key_of_two_repositories_is_a_conflict,
+        previews::wait_returns_when_every_gateway_has_it,
+        routes::an_http_route_changes,
+        routes::shares_change,
+        routes::an_ingress_is_a_route,
+        routes::a_certificate_is_rotated,
+        failures::the_api_server_is_killed_and_comes_back,
+        failures::every_watch_is_closed_with_410_gone,
+        failures::the_leader_is_killed,
+        failures::a_gateway_restarts_without_a_controller,
     ])
 }

@@ -6,7 +6,7 @@ use http::{Method, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Value, json};
-use sidetrack_tests::eventually;
+use sidetrack_tests::{PATIENCE, eventually};
 
 /// A connection to an API server as somebody.
 #[derive(Clone)]
@@ -177,7 +177,21 @@ impl Kube {
         found.unwrap()
     }
 
-    /// The reasons of the Events about an object.
+    /// Waits for an Event about an object with this reason, and returns its message.
+    pub async fn told(&self, namespace: &str, name: &str, reason: &str) -> String {
+        let mut found = None;
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while found.is_none() {
+            let all = self.events(namespace, name).await;
+            found = all.iter().find(|(each, _)| each == reason).map(|(_, message)| message.clone());
+            let late = std::time::Instant::now() > deadline;
+            assert!(found.is_some() || !late, "no Event {reason} about {namespace}/{name}, but {all:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        found.unwrap()
+    }
+
+    /// The reasons and messages of the Events about an object.
     pub async fn events(&self, namespace: &str, name: &str) -> Vec<(String, String)> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let events = self.list("Event", namespace).await;

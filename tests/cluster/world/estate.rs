@@ -4,7 +4,9 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use sidetrack_tests::{Call, Gateway, Reply, eventually};
+use std::time::{Duration, Instant};
+
+use sidetrack_tests::{Call, Gateway, PATIENCE, Reply};
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
@@ -63,15 +65,16 @@ pub async fn until(
     call: impl Fn() -> Call,
     fits: impl Fn(&Reply) -> bool,
 ) -> Reply {
-    let mut last = None;
-    eventually(what, async || {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
         let reply = gateway.send(call()).await;
-        let good = fits(&reply);
-        last = Some(reply);
-        good
-    })
-    .await;
-    last.unwrap()
+        if fits(&reply) {
+            return reply;
+        }
+        let said = (reply.status, &reply.headers, reply.text());
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}: {said:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 impl Estate {
@@ -88,6 +91,15 @@ impl Estate {
             self.runtime.spawn_blocking(start).await.unwrap()
         };
         self.release.get_or_init(begin).await
+    }
+
+    /// Prints what the shared processes said, for whoever looks for a fault.
+    pub fn tell(&self) {
+        let Some(release) = self.release.get() else { return };
+        for controller in &release.controllers {
+            eprintln!("--- what a controller said ---\n{}", controller.process.stderr().join("\n"));
+        }
+        eprintln!("--- what the gateway said ---\n{}", release.gateway.stderr().join("\n"));
     }
 
     /// A namespace of its own for a scenario.

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
-use sidetrack_tests::{Ca, Conn, Gateway, Identity, Metrics, Process, Reply, eventually, get};
+use sidetrack_tests::{Ca, Conn, Gateway, Identity, Metrics, Output, Process, Reply, eventually, get, run};
 
 use crate::api::Kube;
 use crate::cluster::Cluster;
@@ -80,6 +80,7 @@ impl Install {
                 install.kube.token(NAMESPACE, &format!("sidetrack-{account}"), "sidetrack-controller").await;
             install.write(&format!("{account}/token"), &token);
         }
+        install.ci().await;
         install.public_gateway().await;
         install
     }
@@ -188,6 +189,26 @@ impl Install {
         // The first two are the command and its configuration, which the world says by itself.
         let rest: Vec<&str> = arguments.iter().skip(2).map(String::as_str).collect();
         Gateway::start_with(&self.path(&format!("{name}.yaml")), &rest).await
+    }
+
+    /// Runs `sidetrack wait KEY` as a job of CI would: with a service account that may read Previews and nothing else.
+    pub async fn wait(&self, key: &str, timeout: &str) -> Output {
+        let url = format!("https://sidetrack-controller.{}:8443", self.domain);
+        let (ca, token) = (self.path("gateway/ca.crt"), self.path("ci/token"));
+        let arguments = ["wait", key, "--timeout", timeout, "--controller", &url];
+        let files = ["--controller-ca", ca.to_str().unwrap(), "--token-file", token.to_str().unwrap()];
+        run(&self.folder, &[&arguments[..], &files[..]].concat()).await
+    }
+
+    /// Makes the account of [`Install::wait`].
+    async fn ci(&self) {
+        let meta = json!({"name": "ci", "namespace": NAMESPACE});
+        self.kube.create(json!({"kind": "ServiceAccount", "metadata": meta})).await;
+        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "sidetrack-previews-view"});
+        let subjects = json!([{"kind": "ServiceAccount", "name": "ci", "namespace": NAMESPACE}]);
+        let binding = json!({"kind": "ClusterRoleBinding", "metadata": {"name": "ci"}, "roleRef": role, "subjects": subjects});
+        self.kube.create(binding).await;
+        self.write("ci/token", &self.kube.token(NAMESPACE, "ci", "sidetrack-controller").await);
     }
 
     /// The arguments of a container of the chart, with addresses and paths of here.

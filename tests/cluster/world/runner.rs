@@ -68,6 +68,10 @@ fn all(chosen: Vec<Case>, others: usize) -> ExitCode {
     let mut failed: Vec<&str> =
         workers.into_iter().flat_map(|worker| -> Vec<_> { worker.join().unwrap() }).collect();
     failed.sort_unstable();
+    if !failed.is_empty() {
+        estate.tell();
+        println!("\nfailures:");
+    }
     failed.iter().for_each(|name| println!("    {name}"));
     println!(
         "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {others} filtered out; finished in {:.2}s\n",

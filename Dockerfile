@@ -1,0 +1,27 @@
+# syntax=docker/dockerfile:1
+# One image for gateway and controller: one static binary, roots for TLS, and nobody to run it as.
+#
+#   docker build -t sidetrack .
+#   docker buildx build --platform linux/amd64,linux/arm64 -t ghcr.io/sidetrack-dev/sidetrack:0.1.0 --push .
+
+# Alpine's Rust builds for musl, whose binaries are static by default.
+FROM rust:1.95.0-alpine AS build
+RUN apk add --no-cache cmake gcc g++ make musl-dev perl linux-headers
+WORKDIR /src
+COPY . .
+# The caches stay with the builder; what leaves it is copied out of them in the same step.
+RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
+    cargo build --profile dist --locked -p sidetrack --features kubernetes && \
+    cp target/dist/sidetrack /sidetrack && \
+    # A binary that wants a loader would not start in the next stage.
+    ! readelf -l /sidetrack | grep -q INTERP
+
+FROM gcr.io/distroless/static-debian12:nonroot
+LABEL org.opencontainers.image.title="Sidetrack" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/sidetrack-dev/sidetrack"
+COPY --from=build /sidetrack /usr/local/bin/sidetrack
+# By number, so that Kubernetes can see that it is not root.
+USER 65532:65532
+ENTRYPOINT ["/usr/local/bin/sidetrack"]
+CMD ["--help"]
