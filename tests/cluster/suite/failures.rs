@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use sidetrack_cluster_tests::{Cluster, Estate, Release, Space, until};
-use sidetrack_tests::{eventually, get};
+use sidetrack_tests::{Gateway, eventually, get};
 
 use crate::forks::from;
 use crate::keyless::Keyless;
@@ -99,10 +99,11 @@ pub(crate) async fn a_gateway_restarts_without_a_controller(_: Arc<Estate>) {
     controller.process.kill();
     release.withdraw(controller.address).await;
     release.gateway.send(get(HOST, "/").key("42")).await.came_from("shop:pr-42");
-    let stale = async |gateway: &sidetrack_tests::Gateway| gateway.admin("/readyz").await;
+    let stale = async |gateway: &Gateway| gateway.admin("/readyz").await;
+    // It takes silence of 15 s for an end, and the end of a process at once.
     eventually("the gateway says that its table is old", async || {
         let page = stale(&release.gateway).await;
-        page.status == 200 && page.text().contains("controller")
+        page.status == 200 && page.json()["controller"]["stale"] == true
     })
     .await;
     release.gateway.terminate();

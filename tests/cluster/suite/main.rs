@@ -9,6 +9,7 @@ mod harness;
 mod keyless;
 mod previews;
 mod routes;
+mod scale;
 mod tokens;
 
 use std::process::ExitCode;
@@ -55,5 +56,6 @@ fn main() -> ExitCode {
         failures::every_watch_is_closed_with_410_gone,
         failures::the_leader_is_killed,
         failures::a_gateway_restarts_without_a_controller,
+        scale::a_thousand_services_and_a_hundred_previews_of_five_forks,
     ])
 }

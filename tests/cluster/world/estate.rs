@@ -43,7 +43,11 @@ impl Deref for Release {
 impl Release {
     /// Installs the chart in `cluster` and starts `controllers` controllers and a gateway.
     pub async fn new(cluster: &Cluster, controllers: usize) -> Self {
-        let install = Install::new(cluster).await;
+        Self::start(Install::new(cluster).await, controllers).await
+    }
+
+    /// Starts `controllers` controllers and a gateway of what is installed.
+    pub async fn start(install: Install, controllers: usize) -> Self {
         let mut running = Vec::new();
         for _ in 0..controllers {
             running.push(install.controller().await);

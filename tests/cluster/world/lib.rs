@@ -9,6 +9,7 @@
 
 mod api;
 mod cluster;
+pub mod crowd;
 mod estate;
 mod install;
 mod kubelet;
@@ -18,6 +19,7 @@ mod space;
 
 pub use api::{Answer, Kube, kinds};
 pub use cluster::{Cluster, installed};
+pub use crowd::Crowd;
 pub use estate::{Estate, Release, until};
 pub use install::{Controller, Install, for_1_20};
 pub use runner::{Case, Scenario, run};
