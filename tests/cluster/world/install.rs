@@ -8,10 +8,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
-use sidetrack_tests::{Ca, Conn, Gateway, Identity, Metrics, Output, Process, Reply, eventually, get, run};
+use sidetrack_tests::{
+    Ca, Conn, Gateway, Identity, Metrics, Output, Process, Reply, eventually, get, roots_of, run,
+};
 
 use crate::api::Kube;
 use crate::cluster::Cluster;
+use crate::proxies::Proxies;
 use crate::sandbox;
 
 /// The namespace of the release.
@@ -198,6 +201,14 @@ impl Install {
         let arguments = ["wait", key, "--timeout", timeout, "--controller", &url];
         let files = ["--controller-ca", ca.to_str().unwrap(), "--token-file", token.to_str().unwrap()];
         run(&self.folder, &[&arguments[..], &files[..]].concat()).await
+    }
+
+    /// What a controller knows of the gateways.
+    pub async fn proxies(&self, controller: &Controller) -> Proxies {
+        let read = |name: &str| fs::read_to_string(self.path(name)).unwrap();
+        let host = format!("sidetrack-controller.{}", self.domain);
+        Proxies::connect(controller.address, &host, roots_of(&read("gateway/ca.crt")), &read("ci/token"))
+            .await
     }
 
     /// Makes the account of [`Install::wait`].
