@@ -138,8 +138,9 @@ impl ForkState {
         }
     }
 
-    /// Whether its endpoints are in the table. One that `Leaks` or is `Invalid` is there too where its Service is, without
-    /// an endpoint, so that its requests get `fork_unavailable` and not the baseline.
+    /// Whether its endpoints are in the table. One that `Leaks`, is `Invalid`, or is `NotAllowed` where its key is at home
+    /// is there too where its Service is, without an endpoint, so that its requests get `fork_unavailable` and not the
+    /// baseline.
     pub const fn is_routed(self) -> bool {
         matches!(self, Self::Routed | Self::NotReady)
     }
@@ -187,6 +188,9 @@ pub struct Deletion {
     pub name: Name,
     /// Its uid: one that took its name meanwhile is not ours.
     pub uid: Box<str>,
+    /// The uid of its Preview where the world does not have that. It may be the world that lags behind, or a Preview
+    /// that can't be read: the API server has to be asked before.
+    pub orphan_of: Option<Box<str>>,
     /// Why, for the log and the Event.
     pub why: Box<str>,
 }

@@ -90,6 +90,7 @@ mod tests {
             kind: WorkloadKind::Deployment,
             name,
             uid: uid.into(),
+            orphan_of: None,
             why: "its end".into(),
         })
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ApiResource, DynamicObject, GroupVersion};
 use kube::{Api, Client, Error};
 use serde_json::{Value, json};
@@ -135,6 +135,11 @@ impl Sender {
     }
 
     async fn delete(&self, deletion: &Deletion) -> Result<(), Failure> {
+        if let Some(uid) = &deletion.orphan_of
+            && self.is_there(uid, &deletion.name.namespace).await?
+        {
+            return Err(Failure::Unavailable(format!("its Preview (uid {uid}) is there after all")));
+        }
         let kind = deletion.kind.as_str();
         let plural = format!("{}s", kind.to_lowercase());
         let api = self.api(&resource(api_version(deletion), kind, &plural), &deletion.name.namespace);
@@ -148,6 +153,14 @@ impl Sender {
                 Ok(())
             }
         }
+    }
+
+    /// Whether a Preview is there, whatever the watch says. No answer is no, least of all that there is no such kind: an
+    /// API server that has just started says so too.
+    async fn is_there(&self, uid: &str, namespace: &str) -> Result<bool, Failure> {
+        let kind = ApiResource::erase::<crate::preview::Preview>(&());
+        let list = self.api(&kind, namespace).list_metadata(&ListParams::default()).await?;
+        Ok(list.items.iter().any(|preview| preview.metadata.uid.as_deref() == Some(uid)))
     }
 
     async fn event(&self, notice: &Notice) -> Result<(), Failure> {

@@ -96,8 +96,10 @@ pub fn pod(object: core::Pod) -> Option<Pod> {
         let number = u16::try_from(port.container_port).ok()?;
         Some((port.name.as_deref().unwrap_or_default().into(), number))
     });
+    // What has ended keeps its address in its status, though another pod may have it by now.
+    let has_ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
     Some(Pod {
-        ip: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
+        ip: status.pod_ip.as_deref().filter(|_| !has_ended).and_then(|ip| ip.parse().ok()),
         ready: is_ready && !meta.deleting,
         ports: ports.collect(),
         meta,

@@ -113,6 +113,18 @@ fn a_pod_that_is_being_deleted_is_not_ready() {
     assert!(!pod(object(value(json!("2026-11-20T11:00:00Z")))).unwrap().ready);
 }
 
+#[test]
+fn a_pod_that_has_ended_has_no_address_any_more() {
+    for (phase, has_address) in [("Running", true), ("Succeeded", false), ("Failed", false)] {
+        let value = named(json!({
+            "metadata": {"labels": {"sidetrack.dev/pr": "42"}},
+            "spec": {"containers": []},
+            "status": {"podIP": "10.0.0.9", "phase": phase},
+        }));
+        assert_eq!(pod(object(value)).unwrap().ip.is_some(), has_address, "{phase}");
+    }
+}
+
 fn deployment_with(labels: Value, object_labels: Value) -> Workload {
     let value = named(json!({
         "metadata": {"labels": object_labels, "resourceVersion": "9",

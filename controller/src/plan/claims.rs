@@ -9,8 +9,8 @@ use super::clones::{is_cloned_pod, is_ours};
 use super::index::{ForkId, Index};
 use super::labels::fork_of;
 use super::terms::{self, ForkTerms, Terms};
-use super::{ForkState, Notice, ObjectId};
-use crate::names::PR;
+use super::{ForkState, Notice, ObjectId, guard};
+use crate::names::{FORK_OF, PR};
 use crate::preview::{CloneSpec, ForkSpec};
 use crate::world::{Labels, Name, Preview, Service, Workload, WorkloadKind};
 
@@ -123,7 +123,10 @@ pub(super) fn by_labels<'a>(index: &Index<'a>, notices: &mut Vec<Notice>) -> Vec
             continue;
         }
         let source = ObjectId::new(api_version(*kind), kind.as_str(), name, &workload.meta.uid);
-        let Some(id) = read(index, &name.namespace, &workload.pod_labels, &source, notices) else { continue };
+        let Some(id) = read(index, &name.namespace, &workload.pod_labels, &source, notices) else {
+            claims.extend(unlabelled(index, *kind, name, workload, source));
+            continue;
+        };
         let sources: Vec<&Labels> = vec![
             &workload.meta.annotations,
             &workload.pod_annotations,
@@ -162,6 +165,31 @@ pub(super) fn by_labels<'a>(index: &Index<'a>, notices: &mut Vec<Notice>) -> Vec
     }
     pods(index, &known, &mut claims);
     claims
+}
+
+/// A workload that carries the labels of a fork itself, and whose pods do not: nobody would ever be routed to them. It is
+/// a claim that is refused, so that requests with the key don't get the baseline. A Service may speak for such pods.
+fn unlabelled<'a>(
+    index: &Index<'a>,
+    kind: WorkloadKind,
+    name: &'a Name,
+    workload: &'a Workload,
+    source: ObjectId,
+) -> Option<Claim<'a>> {
+    let (own, pods) = (&workload.meta.labels, &workload.pod_labels);
+    let id = index.fork_id(&name.namespace, own).filter(|_| fork_of(&name.namespace, pods).is_none())?;
+    if pods.contains_key(PR) || !index.labelled_services(&id).is_empty() {
+        return None;
+    }
+    let (leak, means) = (guard::unlabelled(index, &id, pods), Means::Workload(kind, name, workload));
+    let sources = vec![&workload.meta.annotations, own];
+    let mut claim = claim(index, id, source, workload.meta.created, means, sources);
+    if let Some(why) = leak {
+        claim.refuse(ForkState::Leaks, why);
+    }
+    let why = format!("it carries `{PR}` and `{FORK_OF}`, and its pods do not: label `spec.template` with them");
+    claim.refuse(ForkState::Invalid, why);
+    Some(claim)
 }
 
 /// Pods that no known workload makes: those of a Job or of somebody's own controller.

@@ -202,10 +202,12 @@ impl Clones {
             let why = self.reason(uid, name, workload, alive)?;
             let why = why.into();
             let deleting = workload.meta.deleting;
+            let is_known = world.previews.values().any(|preview| preview.meta.uid == *uid);
             (!deleting).then(|| Deletion {
                 kind: *kind,
                 name: name.clone(),
                 uid: workload.meta.uid.clone(),
+                orphan_of: (!is_known).then(|| uid.clone()),
                 why,
             })
         })

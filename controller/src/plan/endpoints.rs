@@ -7,7 +7,7 @@ use super::claims::{Claim, Means};
 use super::clones::{is_cloned_pod, is_pod_of};
 use super::index::Index;
 use super::services::TablePort;
-use crate::world::{Labels, Name, Pod, Service, ServicePort, SliceEndpoint, TargetPort};
+use crate::world::{Labels, Name, Pod, Service, ServicePort, Slice, SliceEndpoint, TargetPort};
 
 /// The endpoints of a fork, by the name of the service in the table, and what to say where there are none.
 #[derive(Debug, Default)]
@@ -113,7 +113,7 @@ fn from_service(
                 slice.ports.iter().find(|(name, _)| *name == counterpart.name).map(|(_, number)| *number);
             let Some(number) = number else { continue };
             let ready = slice.endpoints.iter().filter(|endpoint| {
-                endpoint.ready && is_theirs_by_endpoint(index, claim, &name.namespace, endpoint)
+                endpoint.ready && is_theirs_by_endpoint(index, claim, &name.namespace, slice, endpoint)
             });
             if let Some(list) = found.ports.get_mut(&port.name) {
                 list.extend(ready.map(|endpoint| SocketAddr::new(endpoint.address, number)));
@@ -129,9 +129,10 @@ fn is_theirs_by_endpoint(
     index: &Index<'_>,
     claim: &Claim<'_>,
     namespace: &str,
+    slice: &Slice,
     endpoint: &SliceEndpoint,
 ) -> bool {
-    let keyed = index.keyed_pod(namespace, endpoint);
+    let keyed = index.keyed_pod(namespace, slice, endpoint);
     match (&claim.means, keyed) {
         (Means::Service(..), None) => true,
         (Means::Service(..), Some((pod, _))) => index.key_of(pod) == Some(claim.id.key),

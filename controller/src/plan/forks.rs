@@ -32,8 +32,9 @@ pub(super) struct Judged {
 /// Judges every claim.
 ///
 /// A fork that is refused for what it is (it leaks, or can't be made) is in the table without an endpoint: a test that
-/// means to reach it must not pass on the baseline. One that somebody may not make, or that another one stands in the
-/// way of, is not in it: a stranger could put other people's previews out of order.
+/// means to reach it must not pass on the baseline. So is one that may not be made, where the key is at home in its
+/// namespace. A stranger's is not in it, nor is one that another one stands in the way of: anybody could put other
+/// people's previews out of order.
 pub(super) fn judge<'a>(
     index: &Index<'a>,
     asked: &[Asked<'a>],
@@ -44,13 +45,14 @@ pub(super) fn judge<'a>(
     for (key, group) in groups {
         let mut table = BTreeMap::new();
         let mut forks = Vec::with_capacity(group.claims.len());
+        let homes = homes(group, asked);
         for claim in &mut group.claims {
             let preview = claim.preview.and_then(|name| by_name.get(name).copied());
             let (fork, found) = judge_one(index, preview, claim, &mut judged.clones);
             if fork.state.is_routed() {
                 judged.services.insert(fork.service.clone());
                 table.extend(found.ports);
-            } else if matches!(fork.state, ForkState::Leaks | ForkState::Invalid) && !found.ports.is_empty() {
+            } else if is_declared(fork.state, homes.contains(claim.id.namespace)) && !found.ports.is_empty() {
                 judged.services.insert(fork.service.clone());
                 for port in found.ports.into_keys() {
                     table.entry(port).or_default();
@@ -67,6 +69,22 @@ pub(super) fn judge<'a>(
         }
     }
     judged
+}
+
+/// The namespaces in which a key is at home: those of its Preview and of forks that stand.
+fn homes<'a>(group: &Group<'a>, asked: &[Asked<'a>]) -> BTreeSet<&'a str> {
+    let owner = group.owner.and_then(|at| asked.get(at)).map(|preview| &*preview.name.namespace);
+    let standing = group.claims.iter().filter(|claim| claim.refusal.is_none());
+    standing.map(|claim| claim.id.namespace).chain(owner).collect()
+}
+
+/// Whether a fork that is refused is in the table nevertheless, without an endpoint.
+const fn is_declared(state: ForkState, is_at_home: bool) -> bool {
+    match state {
+        ForkState::Leaks | ForkState::Invalid => true,
+        ForkState::NotAllowed => is_at_home,
+        _ => false,
+    }
 }
 
 fn preview(key: Key, group: &Group<'_>, forks: BTreeMap<Box<str>, Vec<std::net::SocketAddr>>) -> Preview {

@@ -70,11 +70,28 @@ fn shared_endpoint(index: &Index<'_>, claim: &Claim<'_>, own: &Name) -> Option<S
     ))
 }
 
+/// Why users reach pods that are meant for the fork `id` and don't carry its labels.
+pub(super) fn unlabelled(index: &Index<'_>, id: &ForkId<'_>, labels: &Labels) -> Option<String> {
+    let mut matching = index.selectors.matching(id.namespace, labels);
+    let is_shared = |full| id.service == full || index.shared.contains(&full);
+    let (name, _) = matching.find(|(name, _)| is_shared((&name.namespace, &name.name)))?;
+    Some(format!(
+        "Service {name} selects its pods, which do not carry `{PR}` and `{FORK_OF}`, so that requests without a key \
+         reach them: change the labels under `spec.template`"
+    ))
+}
+
 /// Says which workloads carry a key, are no fork, and are selected by a Service that users reach: the table leaves
 /// their pods out, and the cluster's own balancing does not.
 pub(super) fn strays(index: &Index<'_>, notices: &mut Vec<Notice>) {
     for ((kind, name), workload) in &index.world.workloads {
         let labels = &workload.pod_labels;
+        let about = || ObjectId::new(api_version(*kind), kind.as_str(), name, &workload.meta.uid);
+        if labels.contains_key(FORK_OF) && !labels.contains_key(PR) {
+            let message = format!("its pods carry `{FORK_OF}` and not `{PR}`: label them with the key as well");
+            let message = message.into();
+            notices.push(Notice { about: about(), warning: true, reason: "ForkInvalid", message });
+        }
         if !labels.contains_key(PR) || labels.contains_key(FORK_OF) {
             continue;
         }
@@ -82,12 +99,12 @@ pub(super) fn strays(index: &Index<'_>, notices: &mut Vec<Notice>) {
         let shared =
             matching.find(|(service, _)| index.shared.contains(&(&*service.namespace, &*service.name)));
         if let Some((service, _)) = shared {
-            let about = ObjectId::new(api_version(*kind), kind.as_str(), name, &workload.meta.uid);
             let message = format!(
                 "its pods carry `{PR}` and Service {service} selects them: change their labels, or name the Service \
                  that they fork as `{FORK_OF}`"
             );
-            notices.push(Notice { about, warning: true, reason: "Leaks", message: message.into() });
+            let message = message.into();
+            notices.push(Notice { about: about(), warning: true, reason: "Leaks", message });
         }
     }
 }

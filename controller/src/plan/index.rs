@@ -96,7 +96,7 @@ impl<'a> Index<'a> {
                 self.forks.entry(id.clone()).or_default().push((name, pod));
             }
             self.pods.entry(&name.namespace).or_default().insert(&name.name, (pod, id));
-            if let (Some(ip), false) = (pod.ip, pod.meta.deleting) {
+            if let Some(ip) = pod.ip {
                 self.addresses.insert(ip, pod);
             }
         }
@@ -165,19 +165,25 @@ impl<'a> Index<'a> {
     }
 
     /// The pod with a key that an endpoint in `namespace` is, and whose it is where its labels say so. An endpoint that
-    /// names no pod is known by its address.
+    /// names no pod is known by its address, and so is one of a slice that is not Kubernetes' own: it may name any pod.
     pub(super) fn keyed_pod(
         &self,
         namespace: &str,
+        slice: &Slice,
         endpoint: &SliceEndpoint,
     ) -> Option<(&'a Pod, Option<&ForkId<'a>>)> {
-        match &endpoint.pod {
-            Some(pod) => {
-                let here = self.pods.get(namespace)?;
-                here.get(&**pod).map(|(pod, id)| (*pod, id.as_ref()))
-            }
+        let named = endpoint.pod.as_deref().and_then(|pod| self.pods.get(namespace)?.get(pod));
+        match named {
+            Some((pod, id)) => Some((pod, id.as_ref())),
+            None if endpoint.pod.is_some() && is_kubernetes_own(slice) => None,
             None => self.addresses.get(&endpoint.address).map(|pod| (*pod, None)),
         }
+    }
+
+    /// Whether a Service is there for a fork: it says so itself. What says so of itself is the baseline all the same.
+    pub(super) fn is_of_fork(&self, name: &'a Name, service: &'a Service) -> bool {
+        let id = self.fork_id(&name.namespace, &service.meta.labels);
+        id.is_some_and(|id| id.service != (&*name.namespace, &*name.name))
     }
 
     /// The Services that carry the labels of a fork themselves, the oldest first.
@@ -210,9 +216,17 @@ impl<'a> Index<'a> {
     }
 
     fn endpoints_are(&self, id: &ForkId<'a>, service: &Name) -> bool {
-        let mut endpoints = self.slices(service).iter().flat_map(|slice| &slice.endpoints);
-        endpoints.all(|endpoint| {
-            self.keyed_pod(&service.namespace, endpoint).is_some_and(|(_, whose)| whose == Some(id))
+        self.slices(service).iter().all(|slice| {
+            slice.endpoints.iter().all(|endpoint| {
+                let keyed = self.keyed_pod(&service.namespace, slice, endpoint);
+                keyed.is_some_and(|(_, whose)| whose == Some(id))
+            })
         })
     }
+}
+
+/// Whether the controller of Kubernetes made a slice, from the pods as they are.
+fn is_kubernetes_own(slice: &Slice) -> bool {
+    let made_by = slice.meta.labels.get("endpointslice.kubernetes.io/managed-by");
+    made_by.is_some_and(|name| &**name == "endpointslice-controller.k8s.io")
 }

@@ -69,7 +69,7 @@ pub(super) fn plan(
     }
     let mut items = Vec::new();
     for (name, numbers) in wanted {
-        let Some(service) = index.world.services.get(name) else { continue };
+        let Some((name, service)) = index.world.services.get_key_value(name) else { continue };
         if service.external {
             let message = "it is of type ExternalName and has no endpoints: it can be neither routed to nor forked; \
                            use a Service without a selector and EndpointSlices of your own instead";
@@ -82,7 +82,12 @@ pub(super) fn plan(
                 continue;
             }
             match port.protocol {
-                Some(protocol) => items.push(item(index, name, port, protocol)),
+                Some(protocol) => {
+                    // A Service of a fork is nobody's without its key, whether its pods are labelled or not.
+                    let is_shared = !index.is_of_fork(name, service);
+                    let baseline = is_shared.then(|| baseline(index, name, port.port));
+                    items.push(item(name, port, protocol, baseline));
+                }
                 None if is_routed => notices.push(unspoken(name, service, port.port)),
                 // A database beside the HTTP port of a forked Service is nobody's mistake.
                 None => {}
@@ -92,11 +97,10 @@ pub(super) fn plan(
     items
 }
 
-fn item(index: &Index<'_>, name: &Name, port: TablePort<'_>, protocol: Protocol) -> Item {
-    let baseline = baseline(index, name, port.port);
+fn item(name: &Name, port: TablePort<'_>, protocol: Protocol, baseline: Option<Vec<SocketAddr>>) -> Item {
     let tls = matches!(protocol, Protocol::Https | Protocol::H2);
     let server_name = tls.then(|| format!("{}.{}.svc", name.name, name.namespace).into());
-    Item::Service(stream::Service { name: port.name, baseline: Some(baseline), protocol, server_name })
+    Item::Service(stream::Service { name: port.name, baseline, protocol, server_name })
 }
 
 /// The ready endpoints that everybody shares. A pod that carries a key is never among them, whatever selects it: the
@@ -111,7 +115,7 @@ pub(super) fn baseline(index: &Index<'_>, service: &Name, port: &ServicePort) ->
         let shared = slice
             .endpoints
             .iter()
-            .filter(|endpoint| endpoint.ready && index.keyed_pod(&service.namespace, endpoint).is_none());
+            .filter(|endpoint| endpoint.ready && index.keyed_pod(&service.namespace, slice, endpoint).is_none());
         found.extend(shared.map(|endpoint| SocketAddr::new(endpoint.address, number)));
     }
     found.sort_unstable();

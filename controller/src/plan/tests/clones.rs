@@ -69,6 +69,7 @@ fn a_clone_is_made_routed_kept_and_taken_away() {
         let plan = cluster.plan_at(NOW + 1);
         let [deletion] = &plan.deletions[..] else { panic!("{end}: {:?}", plan.deletions) };
         assert_eq!(deletion.name, Name::new("shop", "checkout-pr-42"));
+        assert_eq!(deletion.orphan_of.is_some(), end == "gone", "{end}");
         assert_eq!(plan.clones.len(), usize::from(end == "key"), "{end}");
     }
     // Its Service or its baseline is away for a moment: it stays.

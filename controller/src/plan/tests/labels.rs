@@ -5,7 +5,7 @@ use super::cluster::{Cluster, NOW, at, fork_labels, labels};
 use crate::names::{
     ALIASES, ALLOW_FORKS_FROM, FORK_OF, FORK_OF_NAMESPACE, KEEP, ON_FORK_DOWN, PARENTS, PR, REPOSITORY, TTL,
 };
-use crate::world::{Name, ServicePort, TargetPort};
+use crate::world::{Labels, Name, ServicePort, Slice, SliceEndpoint, TargetPort};
 use sidetrack_config::Key;
 use sidetrack_config::stream::{Item, OnForkDown, Protocol};
 
@@ -219,6 +219,98 @@ fn a_service_of_others_is_not_the_forks_own() {
     cluster.fork("shop", "57", "cart", 20);
     let plan = cluster.plan();
     assert!(plan.states().contains(&("checkout-42".to_owned(), ForkState::Leaks)), "{:?}", plan.states());
+}
+
+#[test]
+fn a_slice_that_somebody_writes_gives_no_fork_another_name() {
+    let mut cluster = Cluster::shop();
+    cluster.fork("shop", "42", "checkout", 10);
+    let address = cluster.world.pods[&Name::new("shop", "checkout-42-7f-0")].ip.unwrap();
+    for pod in [None, Some("somebody".into())] {
+        let endpoints = vec![SliceEndpoint { address, ready: true, pod }];
+        let slice = Slice {
+            service: "checkout".into(),
+            ports: vec![("".into(), 8080)],
+            endpoints,
+            ..Slice::default()
+        };
+        cluster.world.slices.insert(Name::new("shop", "by-hand"), slice.into());
+        let plan = cluster.plan();
+        let baseline = plan.service("checkout.shop").baseline.as_ref().unwrap();
+        assert!(baseline.len() == 1 && baseline[0].ip() != address, "{baseline:?}");
+    }
+    // Kubernetes' own slices say the truth, and an address goes from one pod to another.
+    let slice = cluster.world.slices.get_mut(&Name::new("shop", "by-hand")).unwrap();
+    std::sync::Arc::make_mut(slice).meta.labels =
+        labels([("endpointslice.kubernetes.io/managed-by", "endpointslice-controller.k8s.io")]);
+    assert_eq!(cluster.plan().service("checkout.shop").baseline.as_ref().unwrap().len(), 2);
+}
+
+#[test]
+fn a_service_of_a_fork_has_no_baseline() {
+    let mut cluster = Cluster::shop();
+    cluster.pod("shop", "unlabelled", 5, labels([("app", "mine")]), None);
+    cluster.service("shop", "checkout-42", labels([("app", "mine")])).meta.labels =
+        fork_labels("42", "checkout");
+    // Somebody forks it, or routes to it: a user without a key gets nothing of it.
+    cluster.fork("shop", "57", "checkout-42", 10);
+    assert_eq!(cluster.plan().service("checkout-42.shop").baseline, None);
+}
+
+#[test]
+fn labels_that_the_pods_do_not_have_are_no_silent_baseline() {
+    for (app, state) in [("mine", ForkState::Invalid), ("checkout", ForkState::Leaks)] {
+        let mut cluster = Cluster::shop();
+        cluster.baseline("shop", "cart");
+        cluster.fork("shop", "42", "cart", 10);
+        cluster.deployment("shop", "mine", 10, labels([("app", app)])).meta.labels =
+            fork_labels("42", "checkout");
+        let plan = cluster.plan();
+        assert!(plan.states().contains(&("mine".to_owned(), state)), "{:?}", plan.states());
+        assert_eq!(plan.endpoints("42", "checkout.shop"), Some(&[][..]));
+        assert_eq!(plan.endpoints("42", "cart.shop").unwrap().len(), 1);
+        // A Service that stands for the pods says it for them.
+        if state == ForkState::Invalid {
+            cluster.service("shop", "mine", labels([("app", "mine")])).meta.labels =
+                fork_labels("42", "checkout");
+            let plan = cluster.plan();
+            assert_eq!(plan.endpoints("42", "checkout.shop").unwrap().len(), 1);
+            assert_eq!(plan.notices, []);
+        }
+    }
+}
+
+#[test]
+fn pods_that_name_a_service_and_no_key_are_told() {
+    let mut cluster = Cluster::shop();
+    cluster.deployment("shop", "no-key", 10, labels([(FORK_OF, "checkout")]));
+    let plan = cluster.plan();
+    let [message] = plan.notices_of("ForkInvalid")[..] else { panic!("{:?}", plan.notices) };
+    assert!(message.contains(PR), "{message}");
+}
+
+#[test]
+fn a_fork_that_is_not_allowed_fails_where_its_key_is_at_home() {
+    let cart = |namespace: &str| -> Labels {
+        let mut pods = fork_labels("42", "cart");
+        pods.extend(labels([(FORK_OF_NAMESPACE, namespace), ("app", "cart-42")]));
+        pods
+    };
+    let mut cluster = Cluster::shop();
+    cluster.baseline("other", "cart");
+    cluster.fork("shop", "42", "checkout", 10);
+    cluster.deployment("shop", "cart-42", 10, cart("other"));
+    let plan = cluster.plan();
+    assert!(plan.states().contains(&("cart-42".to_owned(), ForkState::NotAllowed)));
+    assert_eq!(plan.endpoints("42", "cart.other"), Some(&[][..]), "a test must not pass on the baseline");
+    // A stranger's labels put nobody's preview out of order.
+    let mut cluster = Cluster::shop();
+    cluster.baseline("other", "cart");
+    cluster.fork("shop", "42", "checkout", 10);
+    cluster.deployment("stranger", "cart-42", 10, cart("other"));
+    let plan = cluster.plan();
+    assert_eq!(plan.endpoints("42", "cart.other"), None);
+    assert_eq!(plan.preview("42").unwrap().forks.len(), 1);
 }
 
 #[test]

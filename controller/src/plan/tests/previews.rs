@@ -192,6 +192,18 @@ fn what_is_no_key_is_said() {
 }
 
 #[test]
+fn a_preview_that_may_not_fork_a_service_fails_there() {
+    let mut cluster = Cluster::shop();
+    cluster.baseline("other", "cart");
+    let cart = ForkSpec { namespace: Some("other".into()), ..listed("cart") };
+    cluster.preview("shop", "mine", 5, spec("42", vec![listed("checkout"), cart]));
+    let plan = cluster.plan();
+    assert!(plan.states().contains(&("mine".to_owned(), ForkState::NotAllowed)), "{:?}", plan.states());
+    assert_eq!(plan.endpoints("42", "cart.other"), Some(&[][..]), "a test must not pass on the baseline");
+    assert_eq!(status(&plan, "mine").phase, Some(Phase::Degraded));
+}
+
+#[test]
 fn a_preview_that_is_deleted_is_gone() {
     let mut cluster = Cluster::shop();
     cluster.preview("shop", "mine", 5, spec("42", Vec::new()));
