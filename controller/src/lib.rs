@@ -4,6 +4,8 @@
 
 pub mod admission;
 mod apply;
+#[cfg(test)]
+mod fake_api;
 pub mod gateway_api;
 mod leader;
 pub mod lookup;

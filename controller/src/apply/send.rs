@@ -9,7 +9,7 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ApiResource, DynamicObject, GroupVersion};
-use kube::{Api, Client, Error};
+use kube::{Api, Client, Error, ResourceExt};
 use serde_json::{Value, json};
 use thiserror::Error as ThisError;
 use tracing::info;
@@ -120,12 +120,14 @@ impl Sender {
         let text =
             |pointer: &str| clone.manifest.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let (kind, name, namespace) = (text("/kind"), text("/metadata/name"), text("/metadata/namespace"));
+        let labels = clone.manifest.pointer("/metadata/labels");
+        let uid = labels.and_then(|labels| labels.get(names::PREVIEW_UID)?.as_str()).unwrap_or_default();
         let plural = format!("{}s", kind.to_lowercase());
         let api = self.api(&resource(text("/apiVersion"), kind, &plural), namespace);
         if let Some(there) = api.get_opt(name).await?
-            && !there.metadata.labels.is_some_and(|labels| labels.contains_key(names::PREVIEW_UID))
+            && there.labels().get(names::PREVIEW_UID).map(String::as_str) != Some(uid)
         {
-            let text = format!("{kind} {namespace}/{name} is there already and is not a clone of ours");
+            let text = format!("{kind} {namespace}/{name} is there already and is no clone of this Preview");
             return Err(Failure::Refused(text));
         }
         let params = PatchParams::apply(names::MANAGER).force();
@@ -239,5 +241,67 @@ fn event(notice: &Notice, namespace: &str, identity: &str) -> Event {
         reporting_instance: Some(identity.chars().take(128).collect()),
         type_: Some(if notice.warning { "Warning" } else { "Normal" }.to_owned()),
         ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_api;
+    use crate::world::WorkloadKind;
+
+    fn sender(client: Client) -> Sender {
+        Sender::new(client, "sidetrack", "one", false)
+    }
+
+    #[tokio::test]
+    async fn an_orphan_is_deleted_only_if_the_api_server_knows_no_preview_of_it() {
+        let list = |uid: &str| {
+            json!({
+                "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {},
+                "items": [{
+                    "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                    "metadata": {"name": "mine", "namespace": "shop", "uid": uid},
+                }],
+            })
+        };
+        let gone = json!({"kind": "Status", "status": "Failure", "code": 404, "message": "no such kind"});
+        for (status, body, is_deleted) in
+            [(200, list("p"), false), (404, gone, false), (200, list("another"), true)]
+        {
+            let (client, asked) = fake_api::serve(move |line| match line.starts_with("GET") {
+                true => (status, body.to_string()),
+                false => (200, json!({"kind": "Status", "status": "Success"}).to_string()),
+            })
+            .await;
+            let deletion = Deletion {
+                kind: WorkloadKind::Deployment,
+                name: Name::new("shop", "checkout-pr-42"),
+                uid: "d".into(),
+                orphan_of: Some("p".into()),
+                why: "its Preview has ended or is gone".into(),
+            };
+            assert_eq!(sender(client).send(&Write::Delete(deletion)).await.is_ok(), is_deleted);
+            let asked = asked.lock().unwrap();
+            assert_eq!(asked.iter().any(|line| line.starts_with("DELETE")), is_deleted, "{asked:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_a_clone_of_the_preview_is_left_alone() {
+        let manifest = |uid: &str| {
+            json!({
+                "apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {"name": "a", "namespace": "shop", "labels": {names::PREVIEW_UID: uid}},
+            })
+        };
+        for (there, is_written) in [("another", false), ("p", true)] {
+            let body = manifest(there).to_string();
+            let (client, asked) = fake_api::serve(move |_| (200, body.clone())).await;
+            let clone = CloneWrite { preview: Name::new("shop", "mine"), manifest: manifest("p") };
+            assert_eq!(sender(client).send(&Write::Clone(clone)).await.is_ok(), is_written);
+            let asked = asked.lock().unwrap();
+            assert_eq!(asked.iter().any(|line| line.starts_with("PATCH")), is_written, "{asked:?}");
+        }
     }
 }

@@ -167,13 +167,14 @@ fn manifest_id(manifest: &Value) -> (Box<str>, Name) {
     (text("/kind").into(), Name::new(text("/metadata/namespace"), text("/metadata/name")))
 }
 
-/// Everything that `plan` wants and that the world does not say already.
+/// Everything that `plan` wants and that the world does not say already. `acknowledged` gives the generation of a
+/// preview that all proxies have, if it is known whether there is one.
 pub(super) fn wants(
     plan: &Plan,
     notices: Vec<Notice>,
     world: &World,
     refused: &BTreeMap<Name, Refused>,
-    acknowledged: &dyn Fn(&Key) -> Option<i64>,
+    acknowledged: &dyn Fn(&Key) -> Option<Option<i64>>,
 ) -> Vec<Write> {
     let mut writes = Vec::new();
     writes.extend(plan.clones.iter().cloned().map(Write::Clone));
@@ -182,7 +183,9 @@ pub(super) fn wants(
         let Some(preview) = world.previews.get(name) else { continue };
         let mut status = status.clone();
         let key = Key::bare(&preview.spec.key).ok();
-        status.acknowledged_generation = key.and_then(|key| acknowledged(&key));
+        // A new leader does not know at first, and leaves what the last one wrote.
+        let known = preview.status.as_ref().and_then(|status| status.acknowledged_generation);
+        status.acknowledged_generation = key.and_then(|key| acknowledged(&key).unwrap_or(known));
         if let Some(refused) =
             refused.get(name).filter(|_| plan.clones.iter().any(|clone| clone.preview == *name))
         {

@@ -187,7 +187,8 @@ fn unlabelled<'a>(
     if let Some(why) = leak {
         claim.refuse(ForkState::Leaks, why);
     }
-    let why = format!("it carries `{PR}` and `{FORK_OF}`, and its pods do not: label `spec.template` with them");
+    let why =
+        format!("it carries `{PR}` and `{FORK_OF}`, and its pods do not: label `spec.template` with them");
     claim.refuse(ForkState::Invalid, why);
     Some(claim)
 }

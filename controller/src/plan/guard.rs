@@ -88,7 +88,8 @@ pub(super) fn strays(index: &Index<'_>, notices: &mut Vec<Notice>) {
         let labels = &workload.pod_labels;
         let about = || ObjectId::new(api_version(*kind), kind.as_str(), name, &workload.meta.uid);
         if labels.contains_key(FORK_OF) && !labels.contains_key(PR) {
-            let message = format!("its pods carry `{FORK_OF}` and not `{PR}`: label them with the key as well");
+            let message =
+                format!("its pods carry `{FORK_OF}` and not `{PR}`: label them with the key as well");
             let message = message.into();
             notices.push(Notice { about: about(), warning: true, reason: "ForkInvalid", message });
         }

@@ -112,10 +112,9 @@ pub(super) fn baseline(index: &Index<'_>, service: &Name, port: &ServicePort) ->
         else {
             continue;
         };
-        let shared = slice
-            .endpoints
-            .iter()
-            .filter(|endpoint| endpoint.ready && index.keyed_pod(&service.namespace, slice, endpoint).is_none());
+        let shared = slice.endpoints.iter().filter(|endpoint| {
+            endpoint.ready && index.keyed_pod(&service.namespace, slice, endpoint).is_none()
+        });
         found.extend(shared.map(|endpoint| SocketAddr::new(endpoint.address, number)));
     }
     found.sort_unstable();

@@ -56,11 +56,46 @@ async fn absent<F: Fact>(
     follow.sender.send(Message::Complete(follow.source)).await
 }
 
-/// Whether the API server serves the kind, by discovery: everybody who is authenticated may ask.
+/// Whether the API server serves the kind, by discovery: everybody who is authenticated may ask. One that has just
+/// started knows no CRD yet and says so as if there were none, so that it is asked first whether it is ready.
 async fn is_served(client: &Client, kind: &ApiResource) -> Result<bool, Error> {
+    let ready = http::Request::get("/readyz").body(Vec::new()).map_err(Error::HttpError)?;
+    match client.request_text(ready).await {
+        // Who may not know has to believe it.
+        Err(Error::Api(status)) if matches!(status.code, 401 | 403 | 404) => {}
+        answer => drop(answer?),
+    }
     match client.list_api_group_resources(&kind.api_version).await {
         Ok(list) => Ok(list.resources.iter().any(|resource| resource.name == kind.plural)),
         Err(Error::Api(status)) if status.code == 404 => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_api;
+
+    #[tokio::test]
+    async fn an_api_server_that_starts_is_not_believed() {
+        let kind = ApiResource::erase::<crate::preview::Preview>(&());
+        let found = r#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"sidetrack.dev/v1alpha1","resources":[
+            {"name":"previews","singularName":"","namespaced":true,"kind":"Preview","verbs":[]}]}"#;
+        for (ready, discovery, body, served) in [
+            (500, 404, "no", None),
+            (200, 404, "no", Some(false)),
+            (403, 404, "no", Some(false)),
+            (200, 500, "no", None),
+            (200, 200, found, Some(true)),
+        ] {
+            let (client, asked) = fake_api::serve(move |line| match line {
+                "GET /readyz" => (ready, "no".to_owned()),
+                _ => (discovery, body.to_owned()),
+            })
+            .await;
+            assert_eq!(is_served(&client, &kind).await.ok(), served, "{ready} {discovery}");
+            assert_eq!(asked.lock().unwrap()[0], "GET /readyz");
+        }
     }
 }

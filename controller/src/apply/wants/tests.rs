@@ -8,7 +8,8 @@ use crate::world::{Meta, Preview};
 
 fn world(status: Option<PreviewStatus>) -> World {
     let meta = Meta { uid: "u1".into(), ..Meta::default() };
-    let preview = Preview { meta, spec: PreviewSpec::default(), status };
+    let spec = PreviewSpec { key: "42".into(), ..PreviewSpec::default() };
+    let preview = Preview { meta, spec, status };
     World { previews: BTreeMap::from([(Name::new("shop", "pr-42"), Arc::new(preview))]), ..World::default() }
 }
 
@@ -32,6 +33,16 @@ fn a_status_that_is_there_is_not_written() {
             .is_empty()
     );
     assert_eq!(statuses(&wants(&plan(&status), Vec::new(), &world(None), &none, &|_| None)).len(), 1);
+}
+
+#[test]
+fn what_is_acknowledged_stays_until_a_new_leader_knows_better() {
+    let known = PreviewStatus { acknowledged_generation: Some(17), ..PreviewStatus::default() };
+    let (plan, world, none) = (plan(&PreviewStatus::default()), world(Some(known)), BTreeMap::new());
+    assert!(statuses(&wants(&plan, Vec::new(), &world, &none, &|_| None)).is_empty());
+    let written = |now| statuses(&wants(&plan, Vec::new(), &world, &none, &|_| Some(now)));
+    assert_eq!(written(None), [json!({"acknowledgedGeneration": null})]);
+    assert_eq!(written(Some(18)), [json!({"acknowledgedGeneration": 18})]);
 }
 
 #[test]
