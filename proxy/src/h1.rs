@@ -24,11 +24,35 @@ pub enum Fault {
 /// The most fields of a head that is not a client's (that has its own limit), and of trailers.
 pub const FIELDS: usize = 100;
 
-/// Whether a line feed stands without its carriage return. Some readers end a line there, others don't (RFC 9112
-/// section 2.2 lets them).
-pub fn has_bare_feed(bytes: &[u8]) -> bool {
-    // Two counts over the whole, which the compiler makes wide, are faster than a search from line to line.
-    let feeds = bytes.iter().filter(|byte| **byte == b'\n').count();
-    let ends = bytes.iter().zip(bytes.iter().skip(1)).filter(|pair| *pair == (&b'\r', &b'\n')).count();
-    feeds != ends
+/// Whether every line of a parsed head or trailer ends in CR LF, and not in LF alone, where some readers end a line and
+/// others don't (RFC 9112 section 2.2 lets them). `bytes` are the whole, `lines` what the parser made of them.
+pub fn has_whole_ends(bytes: &[u8], lines: &[httparse::Header<'_>]) -> bool {
+    let ends = |at: usize| bytes.get(at.saturating_sub(2)..at) == Some(b"\r\n");
+    // The end of a line is where the next one begins; behind the last stands the empty line.
+    lines.iter().all(|line| match offset(bytes, line.name.as_bytes()) {
+        0 => true,
+        at => ends(at),
+    }) && (bytes == b"\r\n" || bytes.ends_with(b"\r\n\r\n"))
+}
+
+/// Where `part`, which is a part of `whole`, begins in it.
+pub fn offset(whole: &[u8], part: &[u8]) -> usize {
+    part.as_ptr().addr().saturating_sub(whole.as_ptr().addr())
+}
+
+/// A value that lies in `text`, shared with it: a head costs one allocation, and not one per field.
+pub fn shared(text: &bytes::Bytes, value: &[u8], whole: &[u8]) -> Option<http::HeaderValue> {
+    let at = offset(whole, value);
+    if value.is_empty() || at.saturating_add(value.len()) > text.len() {
+        return http::HeaderValue::from_bytes(value).ok();
+    }
+    http::HeaderValue::from_maybe_shared(text.slice(at..at + value.len())).ok()
+}
+
+/// Room for the fields of a head, on the stack.
+pub type Lines<'b> = [std::mem::MaybeUninit<httparse::Header<'b>>; FIELDS];
+
+/// That room, empty.
+pub const fn lines<'b>() -> Lines<'b> {
+    [const { std::mem::MaybeUninit::uninit() }; FIELDS]
 }

@@ -2,6 +2,7 @@
 //!
 //! accept -> **identify -> route -> admit -> pick -> forward -> record**
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -92,7 +93,8 @@ async fn walk(
     record.decided(&decision);
     let via = Via { worker, connection, table, request_id: record.request_id() };
     let outgoing = Outgoing::new(parts, Source::new(body), &decision, authority, hints, &via)?;
-    let mut response = within(&decision, forward(worker, connection, &decision, outgoing, record)).await?;
+    let forwarding = pin!(forward(worker, connection, &decision, outgoing, record));
+    let mut response = within(&decision, forwarding).await?;
     filters::answer(response.headers_mut(), &decision);
     Ok(response)
 }

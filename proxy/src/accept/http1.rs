@@ -5,7 +5,7 @@ pub mod io;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -149,7 +149,7 @@ async fn one(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Shared, head
     let body = if is_empty { ClientBody::Empty } else { ClientBody::Http1(Rc::clone(io)) };
     let request = Request::from_parts(parts, body);
     let hints = &connection.hints;
-    let walking = walk::serve(Rc::clone(worker), Rc::clone(connection), request, Arc::clone(hints));
+    let walking = pin!(walk::serve(Rc::clone(worker), Rc::clone(connection), request, Arc::clone(hints)));
     let Some(response) = answered(walking, io, hints, is_http10).await else { return End::Gone };
     let persists = persists && connection.lifeline.signal() != Signal::Finish;
     answer(io, response, Answering { persists, is_http10, is_head, date: worker.date() }).await
@@ -158,12 +158,11 @@ async fn one(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Shared, head
 /// Waits for the answer, and sends 1xx answers meanwhile. `None`: the client has gone; dropping the walk then ends what
 /// was under way for it.
 async fn answered(
-    walking: impl Future<Output = Response<ResponseBody>>,
+    mut walking: Pin<&mut impl Future<Output = Response<ResponseBody>>>,
     io: &Shared,
     hints: &Hints,
     is_http10: bool,
 ) -> Option<Response<ResponseBody>> {
-    let mut walking = pin!(walking);
     poll_fn(|cx| {
         hints.register(cx.waker());
         let answer = walking.as_mut().poll(cx);

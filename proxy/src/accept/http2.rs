@@ -124,7 +124,7 @@ async fn stream(
             (ClientBody::Http2(Stream::new(body, length)), None)
         }
     };
-    let walking = walk::serve(worker, connection, Request::from_parts(parts, body), Arc::clone(&hints));
+    let walking = pin!(walk::serve(worker, connection, Request::from_parts(parts, body), Arc::clone(&hints)));
     let Some(response) = answered(walking, &hints, &mut respond).await else { return };
     let (mut parts, mut body) = response.into_parts();
     if let Some(date) = date.filter(|_| !parts.headers.contains_key(DATE)) {
@@ -143,11 +143,10 @@ async fn stream(
 /// Waits for the answer, and sends 1xx answers meanwhile. `None`: the client reset the stream; dropping the walk then
 /// ends what was under way for it.
 async fn answered(
-    walking: impl Future<Output = Response<ResponseBody>>,
+    mut walking: Pin<&mut impl Future<Output = Response<ResponseBody>>>,
     hints: &Hints,
     respond: &mut SendResponse<Bytes>,
 ) -> Option<Response<ResponseBody>> {
-    let mut walking = pin!(walking);
     poll_fn(|cx| {
         hints.register(cx.waker());
         let answer = walking.as_mut().poll(cx);

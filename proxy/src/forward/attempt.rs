@@ -2,6 +2,7 @@
 //! What is told of a failure decides whether there may be another attempt (`send`).
 
 use std::error::Error as _;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,14 +67,14 @@ pub(super) async fn attempt(
     let limit = outgoing.response_timeout.unwrap_or(service.timeouts.response);
     match lease {
         Lease::Http1(lease) => {
-            timed(limit, service, over_http1(worker, connection, service, lease, outgoing)).await
+            timed(limit, service, pin!(over_http1(worker, connection, service, lease, outgoing))).await
         }
         Lease::Http2(_) if outgoing.upgrades => {
             let detail = format!("service {} speaks HTTP/2, over which nothing is upgraded", service.name);
             Err(Lost::Failed(Failure::new(Code::UpstreamProtocol, detail), Whose::Other))
         }
         Lease::Http2(lease) => {
-            timed(limit, service, over_http2(connection, service, endpoint, lease, outgoing)).await
+            timed(limit, service, pin!(over_http2(connection, service, endpoint, lease, outgoing))).await
         }
     }
 }
@@ -82,7 +83,7 @@ pub(super) async fn attempt(
 async fn timed(
     limit: Duration,
     service: &Service,
-    attempt: impl Future<Output = Result<Exchange, Lost>>,
+    attempt: Pin<&mut impl Future<Output = Result<Exchange, Lost>>>,
 ) -> Result<Exchange, Lost> {
     if limit.is_zero() {
         return attempt.await;

@@ -1,6 +1,7 @@
 //! The time that a route gives a whole exchange: its head is waited for so long, and its body is cut where that is over.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use http::Response;
@@ -10,13 +11,13 @@ use crate::decision::Decision;
 use crate::error::{Code, Failure};
 use crate::record::ResponseBody;
 
-/// The answer of `work`, within the time of the decision's route.
+/// The answer of `work`, which is large and stays where it is, within the time of the decision's route.
 ///
 /// # Errors
 /// Those of `work`, and `upstream_timeout` where its head is not there in time.
 pub async fn within(
     decision: &Decision<'_>,
-    work: impl Future<Output = Result<Response<ResponseBody>, Failure>>,
+    work: Pin<&mut impl Future<Output = Result<Response<ResponseBody>, Failure>>>,
 ) -> Result<Response<ResponseBody>, Failure> {
     let limit = decision.rule.timeouts.request.unwrap_or(Duration::ZERO);
     if limit.is_zero() {

@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{FIELDS, Fault, has_bare_feed};
+use super::{FIELDS, Fault, has_whole_ends};
 
 /// The most bytes of one chunk's line.
 const LINE: usize = 4 << 10;
@@ -173,7 +173,7 @@ impl Decoder {
                 if length > TRAILERS {
                     return Err(Fault::TooLarge("the trailers are"));
                 }
-                if has_bare_feed(bytes.get(..length).unwrap_or_default()) {
+                if !has_whole_ends(bytes.get(..length).unwrap_or_default(), fields) {
                     return Err(Fault::Malformed("a line of the trailers ends without CR"));
                 }
                 let map: HeaderMap = fields.iter().filter_map(owned).collect();

@@ -2,16 +2,13 @@
 
 use std::mem::MaybeUninit;
 
+use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
-use smallvec::SmallVec;
+use http::{HeaderMap, HeaderName, Method, Request, Uri, Version};
 
 use super::body::Decoder;
 use super::control::Control;
-use super::{FIELDS, Fault, has_bare_feed};
-
-/// The most fields that are read without memory of their own.
-type Lines<'b> = SmallVec<[MaybeUninit<httparse::Header<'b>>; FIELDS]>;
+use super::{Fault, has_whole_ends, lines, offset, shared};
 
 /// The head of a request, and what it says of its body.
 #[derive(Debug)]
@@ -37,17 +34,29 @@ const ADDED: usize = 12;
 /// # Errors
 /// It is malformed, too large, or its body has no end that everybody would see in the same place.
 pub fn parse(bytes: &[u8], most: usize) -> Result<Option<(RequestHead, usize)>, Fault> {
-    let mut lines: Lines<'_> = SmallVec::new();
-    lines.resize_with(most, MaybeUninit::uninit);
+    let mut few = lines();
+    let mut many = Vec::new();
+    let lines = match few.get_mut(..most) {
+        Some(lines) => lines,
+        None => {
+            many.resize_with(most, MaybeUninit::uninit);
+            many.as_mut_slice()
+        }
+    };
     let mut request = httparse::Request::new(&mut []);
-    let length = match request.parse_with_uninit_headers(bytes, &mut lines) {
+    let length = match request.parse_with_uninit_headers(bytes, lines) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(error) => return Err(fault(error)),
     };
-    if has_bare_feed(bytes.get(..length).unwrap_or_default()) {
+    let whole = bytes.get(..length).unwrap_or_default();
+    let method = request.method.unwrap_or_default();
+    // Empty lines before a request are those of a client that ends its body in one too many (RFC 9112 section 2.2).
+    let before = whole.get(..offset(whole, method.as_bytes())).unwrap_or_default();
+    if !has_whole_ends(whole, request.headers) || before.chunks(2).any(|end| end != b"\r\n") {
         return Err(Fault::Malformed("a line of the head ends without CR"));
     }
+    let text = Bytes::copy_from_slice(whole);
     let is_http10 = request.version == Some(0);
     let mut control = Control::default();
     let mut fields = HeaderMap::with_capacity(request.headers.len() + ADDED);
@@ -56,8 +65,8 @@ pub fn parse(bytes: &[u8], most: usize) -> Result<Option<(RequestHead, usize)>, 
         control.note(line.name, line.value)?;
         expects |=
             line.name.eq_ignore_ascii_case("expect") && line.value.eq_ignore_ascii_case(b"100-continue");
-        let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(line.name.as_bytes()), HeaderValue::from_bytes(line.value))
+        let (Ok(name), Some(value)) =
+            (HeaderName::from_bytes(line.name.as_bytes()), shared(&text, line.value, whole))
         else {
             return Err(Fault::Malformed("a field is malformed"));
         };
@@ -67,8 +76,8 @@ pub fn parse(bytes: &[u8], most: usize) -> Result<Option<(RequestHead, usize)>, 
         return Err(Fault::Malformed("Transfer-Encoding is newer than the version of the request"));
     }
     let (mut parts, ()) = Request::new(()).into_parts();
-    parts.method = Method::from_bytes(request.method.unwrap_or_default().as_bytes())
-        .map_err(|_| Fault::Malformed("the method is none"))?;
+    parts.method =
+        Method::from_bytes(method.as_bytes()).map_err(|_| Fault::Malformed("the method is none"))?;
     parts.uri = target(request.path.unwrap_or_default())?;
     parts.version = if is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
     parts.headers = fields;

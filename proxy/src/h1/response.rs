@@ -1,12 +1,11 @@
 //! The head of an upstream's answer.
 
-use std::mem::MaybeUninit;
-
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use super::body::Decoder;
 use super::control::Control;
-use super::{FIELDS, Fault, has_bare_feed};
+use super::{Fault, has_whole_ends, lines, shared};
 
 /// The head of an answer, and what it says of its body.
 #[derive(Debug)]
@@ -27,7 +26,7 @@ pub struct ResponseHead {
 /// # Errors
 /// It is malformed, or its body has no end that everybody would see in the same place.
 pub fn parse(bytes: &[u8], method: &Method) -> Result<Option<(ResponseHead, usize)>, Fault> {
-    let mut lines = [const { MaybeUninit::uninit() }; FIELDS];
+    let mut lines = lines();
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
         &mut response,
@@ -40,9 +39,11 @@ pub fn parse(bytes: &[u8], method: &Method) -> Result<Option<(ResponseHead, usiz
         Err(httparse::Error::TooManyHeaders) => return Err(Fault::TooLarge("the number of fields is")),
         Err(_) => return Err(Fault::Malformed("the head of the answer is malformed")),
     };
-    if has_bare_feed(bytes.get(..length).unwrap_or_default()) {
-        return Err(Fault::Malformed("a line ends without CR"));
+    let whole = bytes.get(..length).unwrap_or_default();
+    if !whole.starts_with(b"HTTP/") || !has_whole_ends(whole, response.headers) {
+        return Err(Fault::Malformed("a line ends without CR, or an empty one stands before the answer"));
     }
+    let text = Bytes::copy_from_slice(whole);
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(Fault::Malformed("the status is none"))?;
     let is_http10 = response.version == Some(0);
@@ -50,8 +51,8 @@ pub fn parse(bytes: &[u8], method: &Method) -> Result<Option<(ResponseHead, usiz
     let mut fields = HeaderMap::with_capacity(response.headers.len() + ADDED);
     for line in &*response.headers {
         control.note(line.name, line.value)?;
-        let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(line.name.as_bytes()), HeaderValue::from_bytes(line.value))
+        let (Ok(name), Some(value)) =
+            (HeaderName::from_bytes(line.name.as_bytes()), shared(&text, line.value, whole))
         else {
             return Err(Fault::Malformed("a field is malformed"));
         };
@@ -84,6 +85,7 @@ fn body(status: StatusCode, method: &Method, control: &Control, is_http10: bool)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::h1::FIELDS;
 
     fn head(text: &str) -> Result<Option<(ResponseHead, usize)>, Fault> {
         parse(text.as_bytes(), &Method::GET)
