@@ -5,8 +5,12 @@ use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::json;
-use sidetrack_cluster_tests::{Cluster, Estate, Install, Kube, for_1_20, installed};
+use sidetrack_cluster_tests::{Cluster, Estate, Install, Kube, Release, Space, for_1_20, installed};
+use sidetrack_tests::get;
 use tempfile::TempDir;
+
+use crate::forks::from;
+use crate::previews::preview;
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -74,11 +78,36 @@ pub(crate) async fn a_real_api_server_takes_every_option(_: Arc<Estate>) {
     assert_eq!(controller["spec"]["replicas"], 3);
 }
 
+/// Rights in named namespaces suffice for what happens there, and end there.
+pub(crate) async fn named_namespaces_are_enough(_: Arc<Estate>) {
+    let cluster = Cluster::start();
+    let (space, other) = (Space::new(&cluster, "shop").await, Space::new(&cluster, "other").await);
+    let values = ["controller.watchNamespaces={shop}", "controller.webhook.enabled=false"];
+    let release = Release::start(Install::with(&cluster, &values).await, 1).await;
+    for space in [&space, &other] {
+        space.baseline("cart").await;
+        let service = json!({"service": {"name": "cart", "port": {"number": 80}}});
+        let paths = json!([{"path": "/", "pathType": "Prefix", "backend": service}]);
+        let rules =
+            json!([{"host": format!("{}.preview.example.com", space.name), "http": {"paths": paths}}]);
+        let spec = json!({"ingressClassName": "sidetrack", "rules": rules});
+        space.create(json!({"kind": "Ingress", "metadata": {"name": "cart"}, "spec": spec})).await;
+    }
+    let clone = json!([{"service": "cart", "clone": {"image": "cart:pr-42"}}]);
+    preview(&space, "42", json!({"forks": clone})).await;
+    let call = || get("shop.preview.example.com", "/");
+    release.until("the clone is routed", || call().key("42"), from("cart:pr-42")).await;
+    release.gateway.send(call()).await.came_from("cart:main");
+    release.gateway.send(get("other.preview.example.com", "/")).await.failed(404, "no_route");
+    let controller = Kube::of(&cluster.folder().join("controller.kubeconfig")).await;
+    assert_eq!(controller.try_list("Secret", "other").await.unwrap_err().0, 403);
+    assert_eq!(controller.try_list("Service", "other").await.unwrap_err().0, 403);
+}
+
 /// What the controller may not do: the reverse of every scenario that runs with these rights.
 pub(crate) async fn the_controller_has_no_right_too_many(_: Arc<Estate>) {
     let cluster = Cluster::bare();
-    let install = Install::new(&cluster).await;
-    let _ = install;
+    Install::new(&cluster).await;
     let controller = Kube::of(&cluster.folder().join("controller.kubeconfig")).await;
     let may = async |verb: &str, group: &str, resource: &str, namespace: &str, name: &str| {
         let attributes =

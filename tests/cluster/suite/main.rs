@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         chart::the_crd_is_what_the_binary_prints,
         chart::a_real_api_server_takes_every_option,
         chart::the_controller_has_no_right_too_many,
+        chart::named_namespaces_are_enough,
         harness::pods_are_real_servers,
         harness::the_api_server_can_be_killed,
         tokens::tokens_and_rights_are_those_of_the_cluster,

@@ -4,6 +4,7 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,7 +14,7 @@ use sidetrack_tests::{
 };
 
 use crate::api::Kube;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, installed};
 use crate::proxies::Proxies;
 use crate::sandbox;
 
@@ -65,6 +66,22 @@ impl Controller {
 impl Install {
     /// Installs the chart and the kinds of the Gateway API, and makes the Gateway `sidetrack/public` for all namespaces.
     pub async fn new(cluster: &Cluster) -> Self {
+        Self::of(cluster, &fs::read_to_string(chart().join("rendered/default.yaml")).unwrap()).await
+    }
+
+    /// The same with values that are not committed, as `--set` of Helm takes them.
+    pub async fn with(cluster: &Cluster, values: &[&str]) -> Self {
+        let mut helm = Command::new(installed("helm").join("node_modules/.bin/helm"));
+        helm.args(["template", "sidetrack", "--namespace", NAMESPACE, "--kube-version", "1.33.0"])
+            .arg(chart());
+        helm.arg("-f").arg(chart().join("rendered/default.values.yaml"));
+        helm.args(values.iter().flat_map(|value| ["--set", value]));
+        let output = helm.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self::of(cluster, &String::from_utf8(output.stdout).unwrap()).await
+    }
+
+    async fn of(cluster: &Cluster, rendered: &str) -> Self {
         let folder = cluster.folder().join("install");
         let kube = cluster.admin().await;
         let install = Self {
@@ -75,7 +92,7 @@ impl Install {
             count: AtomicUsize::new(0),
             replicas: Mutex::default(),
         };
-        install.apply(cluster).await;
+        install.apply(cluster, rendered).await;
         let token = install.kube.token(NAMESPACE, "sidetrack-controller", "").await;
         cluster.kubeconfig_for("controller", &token);
         for account in ["gateway", "controller"] {
@@ -88,14 +105,12 @@ impl Install {
         install
     }
 
-    async fn apply(&self, cluster: &Cluster) {
+    async fn apply(&self, cluster: &Cluster, rendered: &str) {
         self.kube.create(json!({"kind": "Namespace", "metadata": {"name": NAMESPACE}})).await;
         let kinds = Path::new(env!("CARGO_MANIFEST_DIR")).join("kube/gateway-api.yaml");
         kubectl(cluster, &["create", "-f", kinds.to_str().unwrap()]);
         let (ca, identity) = self.certificates();
-        let chart =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/sidetrack/rendered/default.yaml");
-        let text = filled(&for_1_20(&fs::read_to_string(chart).unwrap()), &ca, &identity);
+        let text = filled(&for_1_20(rendered), &ca, &identity);
         self.write("chart.yaml", &text);
         kubectl(cluster, &["create", "--validate=false", "-f", self.path("chart.yaml").to_str().unwrap()]);
         // Its endpoints are said here, not by what selects pods.
@@ -249,6 +264,11 @@ impl Install {
     }
 }
 
+/// The folder of the chart.
+fn chart() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/sidetrack")
+}
+
 fn kubectl(cluster: &Cluster, arguments: &[&str]) {
     let (good, said) = cluster.kubectl(arguments);
     assert!(good, "kubectl {}: {said}", arguments.join(" "));
@@ -272,7 +292,7 @@ pub fn for_1_20(rendered: &str) -> String {
         .collect()
 }
 
-/// The rendering with real certificates where the committed one says that they are generated.
+/// The rendering with certificates of ours where Helm made some, or where the committed one says that it would.
 fn filled(rendered: &str, ca: &str, identity: &Identity) -> String {
     let value = |name: &str| match name {
         "ca.crt" | "caBundle" => base64(ca),
@@ -280,9 +300,12 @@ fn filled(rendered: &str, ca: &str, identity: &Identity) -> String {
         "tls.key" => base64(&identity.key),
         other => panic!("{other} is generated?"),
     };
-    let line = |line: &str| match line.trim_end().strip_suffix(GENERATED) {
-        Some(start) => format!("{start}{}\n", value(start.trim().trim_end_matches(':').trim())),
-        None => format!("{line}\n"),
+    let line = |line: &str| match line.split_once(": ") {
+        // PEM begins so in base64.
+        Some((start, end)) if end == GENERATED || end.starts_with("LS0t") => {
+            format!("{start}: {}\n", value(start.trim()))
+        }
+        _ => format!("{line}\n"),
     };
     rendered.lines().map(line).collect()
 }
