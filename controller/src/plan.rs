@@ -59,7 +59,7 @@ pub struct Plan {
     pub items: BTreeMap<Box<str>, Item>,
     /// Every fork that somebody asks for, routed or not.
     pub forks: Vec<Fork>,
-    /// What to say about each Preview. `acknowledged_generation` is filled in by [`crate::report`].
+    /// What to say about each Preview. `acknowledged_generation` is filled in by `report`.
     pub previews: BTreeMap<Name, PreviewStatus>,
     /// What to say about objects of the Gateway API and Ingresses; only those that say something else now.
     pub statuses: Vec<StatusWrite>,
