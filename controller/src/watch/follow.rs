@@ -23,6 +23,10 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// The first pause. A watch closed with 410 Gone lists again after it.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a kind that one can do without is waited for while it is forbidden. An API server that has just started
+/// forbids everything for some seconds.
+const FORBIDDEN: Duration = Duration::from_secs(30);
+
 /// What becomes of the objects of one watch.
 pub(super) trait Sink<K>: Send {
     /// This object is there, like this.
@@ -61,6 +65,8 @@ pub(super) struct Follow<K, S> {
     pub(super) sender: mpsc::Sender<Message>,
     /// Counts restarts.
     pub(super) restarts: IntCounter,
+    /// Whether the world is whole without it, should it stay forbidden.
+    pub(super) is_optional: bool,
 }
 
 impl<K, S> Follow<K, S>
@@ -72,6 +78,7 @@ where
     pub(super) async fn run(&mut self) -> End {
         let mut stream = Box::pin(watcher(self.api.clone(), self.config.clone()));
         let mut pauses = Pauses::default();
+        let mut forbidden = Forbidden::default();
         loop {
             let event = match stream.try_next().await {
                 Ok(Some(event)) => event,
@@ -81,6 +88,12 @@ where
                     let pause = pauses.next(Instant::now());
                     say(self.what, &error, pause);
                     self.restarts.inc();
+                    if self.is_optional && forbidden.is_news(&error, Instant::now()) {
+                        warn!("{} may not be read, and are left out", self.what);
+                        if self.sender.send(Message::Complete(self.source)).await.is_err() {
+                            return End::Closed;
+                        }
+                    }
                     tokio::time::sleep(pause).await;
                     continue;
                 }
@@ -132,6 +145,25 @@ fn is_missing(error: &watcher::Error) -> bool {
         return false;
     };
     matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// Since when a kind is forbidden, and whether that was told.
+#[derive(Default)]
+struct Forbidden {
+    since: Option<Instant>,
+    is_told: bool,
+}
+
+impl Forbidden {
+    /// Whether this failure, after others, is the one to give up on; once.
+    fn is_news(&mut self, error: &watcher::Error, now: Instant) -> bool {
+        let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else { return false };
+        if status.code != 403 {
+            return false;
+        }
+        let since = *self.since.get_or_insert(now);
+        now.saturating_duration_since(since) >= FORBIDDEN && !std::mem::replace(&mut self.is_told, true)
+    }
 }
 
 /// Pauses between attempts: twice as long each time, short again after a minute without a failure.

@@ -22,6 +22,9 @@ use crate::{gateway_api, names, preview};
 /// How long it is waited for a kind that must be there.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// What the controller can do without: whoever does not let it read Secrets has no certificates from there.
+const SECRETS: &str = "Secrets";
+
 /// What watches are started with.
 pub(super) struct Start {
     pub(super) client: Client,
@@ -54,7 +57,7 @@ impl Start {
         self.each("Pods", all().labels(names::PR), observe::pod, plain, |_| true);
         self.each("Ingresses", all(), observe::ingress, plain, |_| true);
         let tls = all().fields("type=kubernetes.io/tls");
-        self.each("Secrets", tls, observe::secret, plain, |_| true);
+        self.each(SECRETS, tls, observe::secret, plain, |_| true);
     }
 
     fn workloads(&mut self) {
@@ -196,6 +199,7 @@ impl Start {
             sink,
             sender: self.sender.clone(),
             restarts: self.restarts.clone(),
+            is_optional: what == SECRETS,
         }
     }
 }

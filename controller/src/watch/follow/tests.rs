@@ -95,3 +95,16 @@ fn pauses_grow_to_a_few_seconds_and_are_short_again_after_a_quiet_minute() {
     assert_eq!(seen, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
     assert_eq!(pauses.next(now + Duration::from_secs(60)), MIN_PAUSE);
 }
+
+#[test]
+fn what_stays_forbidden_is_given_up_once() {
+    let error = |code: u16| {
+        let status = kube::core::Status { code, ..kube::core::Status::default() };
+        watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status)))
+    };
+    let (mut forbidden, now) = (Forbidden::default(), Instant::now());
+    assert!(!forbidden.is_news(&error(403), now), "an API server that starts forbids everything");
+    assert!(!forbidden.is_news(&error(500), now + FORBIDDEN));
+    assert!(forbidden.is_news(&error(403), now + FORBIDDEN));
+    assert!(!forbidden.is_news(&error(403), now + FORBIDDEN * 2));
+}
