@@ -211,7 +211,7 @@ impl Parts {
                 leader::campaign(client.clone(), lease, Arc::clone(&self.contact), ended.clone());
             (leader, tokio::spawn(campaign))
         };
-        let acknowledged = Arc::new(Acknowledged::default());
+        let acknowledged = Arc::new(Acknowledged::new(Arc::clone(&self.publisher)));
         let sender = Sender::new(client.clone(), &settings.namespace, &settings.identity, settings.dry_run);
         let applier = Applier::new(
             Arc::clone(&self.world),
@@ -221,12 +221,11 @@ impl Parts {
             sender,
             Arc::clone(&acknowledged),
         );
-        let (publisher, outbox, contact) =
-            (Arc::clone(&self.publisher), Arc::clone(&self.outbox), Arc::clone(&self.contact));
+        let (outbox, contact) = (Arc::clone(&self.outbox), Arc::clone(&self.contact));
         let client = client.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(applier.run(ended.clone()));
-        tasks.spawn(async move { acknowledged.keep(&previews, &publisher, &leader, &outbox).await });
+        tasks.spawn(async move { acknowledged.keep(&previews, &leader, &outbox).await });
         tasks.spawn(async move { contact.keep(client).await });
         (campaign, tasks)
     }

@@ -225,6 +225,8 @@ pub struct Workload {
     pub replicas: i32,
     /// How many are ready.
     pub ready_replicas: i32,
+    /// Whether pods of an older template still stand for it, or it was not looked at since it changed.
+    pub updating: bool,
     /// Its whole spec and metadata as JSON, kept only where a clone is made of it or it is a clone of ours; see
     /// [`crate::observe`].
     pub manifest: Option<Arc<serde_json::Value>>,

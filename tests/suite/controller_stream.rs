@@ -307,6 +307,10 @@ async fn tokens_rotate_and_may_be_refused() {
     eventually("the new token is shown", async || controller.asked().len() > 1).await;
     assert_eq!(shown(1), "Bearer second");
     assert!(controller.asked()[1].resumes());
+    // It says anew what it has in force: by the version that it goes on from nobody knows.
+    let version = controller.version();
+    let told = || controller.reports().iter().filter(|report| report["version"] == version).count();
+    eventually("it reports over the new connection", async || told() == 2).await;
     controller.remove("preview/42");
     assert_eq!(controller.acknowledged().await, Value::Null);
     controller.refuse(Some(401));

@@ -183,8 +183,10 @@ pub(super) fn wants(
         let Some(preview) = world.previews.get(name) else { continue };
         let mut status = status.clone();
         let key = Key::bare(&preview.spec.key).ok();
-        // A new leader does not know at first, and leaves what the last one wrote.
-        let known = preview.status.as_ref().and_then(|status| status.acknowledged_generation);
+        // A new leader does not know at first, and leaves what the last one wrote of the same spec.
+        let same =
+            preview.status.as_ref().filter(|old| old.observed_generation == status.observed_generation);
+        let known = same.and_then(|old| old.acknowledged_generation);
         status.acknowledged_generation = key.and_then(|key| acknowledged(&key).unwrap_or(known));
         if let Some(refused) =
             refused.get(name).filter(|_| plan.clones.iter().any(|clone| clone.preview == *name))

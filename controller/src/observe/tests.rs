@@ -150,6 +150,27 @@ fn the_manifest_is_kept_of_what_may_be_cloned_and_of_clones() {
 }
 
 #[test]
+fn a_rollout_is_over_when_the_new_pods_alone_stand_for_it() {
+    let updating = |generation: i64, status: Value| {
+        let spec = json!({"replicas": 2, "selector": {}, "template": {}});
+        let value = named(json!({"metadata": {"generation": generation}, "spec": spec, "status": status}));
+        deployment(object(value)).unwrap().updating
+    };
+    let done = json!({"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 1});
+    assert!(!updating(3, done.clone()));
+    assert!(updating(4, done), "nobody has looked at it since");
+    assert!(
+        updating(3, json!({"observedGeneration": 3, "replicas": 3, "updatedReplicas": 2})),
+        "an old one is left"
+    );
+    assert!(
+        updating(3, json!({"observedGeneration": 3, "replicas": 2, "updatedReplicas": 1})),
+        "a new one is missing"
+    );
+    assert!(!updating(3, json!({})));
+}
+
+#[test]
 fn a_replica_set_that_is_owned_is_none() {
     let bare = json!({"spec": {"selector": {}, "template": {"metadata": {"labels": {"app": "a"}}}}});
     assert!(replica_set(object(named(bare.clone()))).is_some());

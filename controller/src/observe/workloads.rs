@@ -23,11 +23,22 @@ pub fn deployment(object: apps::Deployment) -> Option<Workload> {
     let spec = object.spec.as_ref()?;
     let ready = object.status.as_ref().and_then(|status| status.ready_replicas);
     let mut workload = workload(&object.metadata, Some(&spec.template), spec.replicas, ready);
+    workload.updating = is_updating(&object);
     let is_fork = workload.pod_labels.contains_key(names::PR);
     if !is_fork || workload.meta.labels.contains_key(names::PREVIEW_UID) {
         workload.manifest = manifest("apps/v1", "Deployment", object.metadata, spec);
     }
     Some(workload)
+}
+
+/// Whether a rollout is under way, by the rules of `kubectl rollout status`. Without a status nobody rolls anything out.
+fn is_updating(object: &apps::Deployment) -> bool {
+    let Some((spec, status)) = object.spec.as_ref().zip(object.status.as_ref()) else { return false };
+    let Some(observed) = status.observed_generation else { return false };
+    let updated = status.updated_replicas.unwrap_or_default();
+    object.metadata.generation.is_some_and(|generation| observed < generation)
+        || updated < spec.replicas.unwrap_or(1)
+        || status.replicas.unwrap_or_default() > updated
 }
 
 /// A StatefulSet.
@@ -91,6 +102,7 @@ fn workload(
         pod_annotations: ours(pods.and_then(|pods| pods.annotations.as_ref())),
         replicas: replicas.unwrap_or(1),
         ready_replicas: ready.unwrap_or_default(),
+        updating: false,
         manifest: None,
     }
 }

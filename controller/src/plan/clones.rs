@@ -138,10 +138,15 @@ impl Clones {
         match order.build(manifest) {
             Ok(manifest) => {
                 self.unsure.remove(&kept);
-                self.wanted.entry(kept.0).or_default().insert(target);
-                if !there.is_some_and(|there| drift::is_in_step(there, &manifest)) {
+                let in_step = there.is_some_and(|there| drift::is_in_step(there, &manifest));
+                if !in_step {
                     self.writes.push(CloneWrite { preview: asked.name.clone(), manifest });
                 }
+                // Its pods are routed as they are; but whoever waits for the preview waits for the new ones.
+                let waits = there.is_some_and(|there| !in_step || there.updating);
+                let why = waits.then(|| rolled_out(&target));
+                self.wanted.entry(kept.0).or_default().insert(target);
+                return why;
             }
             Err((state, why)) => claim.refuse(state, why),
         }
@@ -233,6 +238,11 @@ impl Clones {
         let unsure = self.unsure.contains(&(uid.into(), service));
         (!unsure).then_some("its Preview asks for it no more")
     }
+}
+
+/// What a fork waits for while older pods still stand for it.
+pub(super) fn rolled_out(deployment: &Name) -> String {
+    format!("Deployment {deployment} is being rolled out")
 }
 
 /// The longest name of a Deployment: pods get it as a label.

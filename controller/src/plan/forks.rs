@@ -7,7 +7,7 @@ use sidetrack_config::Key;
 use sidetrack_config::stream::Preview;
 
 use super::claims::{Asked, Claim, Means};
-use super::clones::Clones;
+use super::clones::{Clones, rolled_out};
 use super::endpoints::{self, Found};
 use super::index::Index;
 use super::settle::Group;
@@ -125,6 +125,11 @@ fn judge_one<'a>(
                 && let Some(asked) = asked
             {
                 wait = clones.make(index, asked, claim, service);
+            }
+            if let Means::Workload(_, name, workload) = claim.means
+                && workload.updating
+            {
+                wait = Some(rolled_out(name));
             }
             if claim.refusal.is_none()
                 && let Some(why) = guard::leak(index, claim)

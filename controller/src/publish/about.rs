@@ -12,7 +12,7 @@ use crate::world::World;
 /// All that is known of previews, routed or not.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct About {
-    /// Every fork that somebody asks for.
+    /// Every fork that somebody asks for, in the order of their keys.
     pub forks: Vec<Fork>,
     /// What the `Preview` object of a key says, where it has one.
     pub statuses: BTreeMap<Key, PreviewStatus>,
@@ -55,7 +55,9 @@ impl About {
                 statuses.entry(key).or_insert_with(|| status.clone());
             }
         }
-        Self { forks: plan.forks.clone(), statuses, links: Links::new(settings) }
+        let mut forks = plan.forks.clone();
+        forks.sort_by_key(|fork| fork.key);
+        Self { forks, statuses, links: Links::new(settings) }
     }
 
     /// Every key that somebody asks for.
@@ -65,7 +67,8 @@ impl About {
 
     /// The forks of a key.
     pub fn forks_of<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = &'a Fork> {
-        self.forks.iter().filter(move |fork| fork.key == *key)
+        let from = self.forks.partition_point(|fork| fork.key < *key);
+        self.forks.iter().skip(from).take_while(move |fork| fork.key == *key)
     }
 
     /// Links for a browser, the best first.

@@ -86,19 +86,20 @@ pub struct Connected {
 }
 
 impl Acks {
-    /// Counts a stream of `node` in. `holds` is the version of this epoch that it says it has in force.
+    /// Counts a stream of `node` in. What it resumes from is what it has heard, which it may have refused: what it has
+    /// in force is what it reports over this stream, and it reports that first of all.
     ///
     /// # Errors
     /// When there are too many proxies.
-    pub fn connect(self: &Arc<Self>, node: &str, holds: Option<u64>) -> Result<Connected, AckError> {
+    pub fn connect(self: &Arc<Self>, node: &str) -> Result<Connected, AckError> {
         let mut proxies = lock(&self.proxies);
         forget(&mut proxies, Instant::now());
         if proxies.len() >= MAX_PROXIES && !proxies.contains_key(node) {
             return Err(AckError::TooMany);
         }
         let proxy = proxies.entry(node.into()).or_default();
-        // Whatever was acknowledged before, this is what it has now: it may be a new process of the same name.
-        *proxy = Proxy { streams: proxy.streams + 1, acked: holds, rejected: None, left: None };
+        // Whatever was acknowledged before: it may be a new process of the same name.
+        *proxy = Proxy { streams: proxy.streams + 1, ..Proxy::default() };
         Ok(Connected { acks: Arc::clone(self), node: node.into() })
     }
 
@@ -176,7 +177,7 @@ mod tests {
     #[test]
     fn one_that_left_is_forgotten_after_the_grace() {
         let acks = Arc::new(Acks::default());
-        let stream = acks.connect("a", None).unwrap();
+        let stream = acks.connect("a").unwrap();
         acks.report(&said("a", 3, None), "e", 5).unwrap();
         let later = Instant::now() + GRACE * 10;
         assert_eq!(acks.nodes(later)[0].acked, Some(3), "a silent stream is no reason to forget");
@@ -190,22 +191,23 @@ mod tests {
     #[test]
     fn a_second_stream_of_a_proxy_outlives_its_first() {
         let acks = Arc::new(Acks::default());
-        let first = acks.connect("a", None).unwrap();
+        let first = acks.connect("a").unwrap();
         acks.report(&said("a", 3, None), "e", 5).unwrap();
-        let second = acks.connect("a", Some(4)).unwrap();
+        let second = acks.connect("a").unwrap();
+        acks.report(&said("a", 4, None), "e", 5).unwrap();
         drop(first);
         let node = acks.nodes(Instant::now() + GRACE * 2).remove(0);
         assert_eq!((node.connected, node.acked), (true, Some(4)));
         drop(second);
         assert_eq!(acks.connected(), 0);
-        let _again = acks.connect("a", None).unwrap();
+        let _again = acks.connect("a").unwrap();
         assert_eq!(acks.nodes(Instant::now())[0].acked, None, "a new process of that name has nothing yet");
     }
 
     #[test]
     fn what_was_refused_stays_so_until_something_newer_is_taken() {
         let acks = Arc::new(Acks::default());
-        let _stream = acks.connect("a", None).unwrap();
+        let _stream = acks.connect("a").unwrap();
         acks.report(&said("a", 3, None), "e", 9).unwrap();
         acks.report(&said("a", 4, Some(&"é".repeat(2000))), "e", 9).unwrap();
         let node = acks.nodes(Instant::now()).remove(0);
@@ -223,7 +225,7 @@ mod tests {
     #[test]
     fn a_report_for_another_process_or_of_the_future_is_refused() {
         let acks = Arc::new(Acks::default());
-        let _stream = acks.connect("a", None).unwrap();
+        let _stream = acks.connect("a").unwrap();
         assert_eq!(acks.report(&said("a", 3, None), "other", 5), Err(AckError::OtherEpoch));
         assert_eq!(acks.report(&said("a", 6, None), "e", 5), Err(AckError::Future(6)));
         assert_eq!(acks.report(&said("b", 3, None), "e", 5), Err(AckError::Stranger("b".into())));
@@ -233,9 +235,9 @@ mod tests {
     #[test]
     fn proxies_are_bounded() {
         let acks = Arc::new(Acks::default());
-        let streams: Vec<_> = (0..MAX_PROXIES).map(|n| acks.connect(&n.to_string(), None).unwrap()).collect();
-        assert_eq!(acks.connect("more", None).unwrap_err(), AckError::TooMany);
-        assert!(acks.connect("7", None).is_ok(), "one that is known may come again");
+        let streams: Vec<_> = (0..MAX_PROXIES).map(|n| acks.connect(&n.to_string()).unwrap()).collect();
+        assert_eq!(acks.connect("more").unwrap_err(), AckError::TooMany);
+        assert!(acks.connect("7").is_ok(), "one that is known may come again");
         drop(streams);
     }
 }

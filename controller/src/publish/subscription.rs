@@ -27,11 +27,6 @@ impl Subscription {
         Self { publisher, at, newest, greeted: false }
     }
 
-    /// The version that the lines so far lead to.
-    pub fn version(&self) -> Option<u64> {
-        self.at
-    }
-
     /// The next lines, each with its line feed: first the hello and all that is missing, then what comes, and a ping
     /// where nothing came for five seconds.
     pub async fn next(&mut self) -> Vec<Bytes> {

@@ -84,7 +84,7 @@ async fn follow(
     };
     let epoch = parameter(request, "epoch").unwrap_or_default();
     let Some(subscription) = shared.publisher.subscribe(epoch, version) else { return not_yet() };
-    let connected = match shared.publisher.acks().connect(node, subscription.version()) {
+    let connected = match shared.publisher.acks().connect(node) {
         Ok(connected) => connected,
         Err(error) => {
             shared.counters.refused("proxies");

@@ -140,6 +140,14 @@ pub struct All {
     pub previews: Vec<View>,
 }
 
+/// Previews that all proxies have in force.
+pub(crate) struct Acknowledged {
+    /// The version of this replica's table.
+    pub(crate) generation: u64,
+    /// Of what they have, by key.
+    pub(crate) hashes: BTreeMap<Key, TableHash>,
+}
+
 impl Previews {
     pub(super) fn new(publisher: Arc<Publisher>, peers: Option<Peers>) -> Self {
         Self { publisher, peers }
@@ -166,6 +174,19 @@ impl Previews {
         let keys: BTreeSet<&Key> = about.keys().into_iter().chain(table.previews().map(|p| &p.key)).collect();
         let previews = keys.into_iter().map(|key| view(key, &table, &about, &own, &others)).collect();
         Some(All { generation: table.version(), previews })
+    }
+
+    /// Which of these previews all proxies have in force, after asking the other replicas once. `None` before the first
+    /// table.
+    pub(crate) async fn acknowledged(&self, keys: &BTreeSet<Key>) -> Option<Acknowledged> {
+        let others = self.others(None).await;
+        let table = self.publisher.table()?;
+        let own = self.local_of(&table, None);
+        let hashes = keys.iter().filter_map(|key| {
+            let hash = own.needs.get(key)?.hash?;
+            judge(key, &own, &others).all_acknowledged().then_some((*key, hash))
+        });
+        Some(Acknowledged { generation: table.version(), hashes: hashes.collect() })
     }
 
     fn local_of(&self, table: &Table, key: Option<&Key>) -> Local {

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::super::{ForkState, Plan, clone_sources};
 use super::cluster::{Cluster, NOW, cloned, labels, spec};
 use crate::names::{CLONE_WORKER, PREVIEW_UID};
-use crate::preview::{CloneSpec, PreviewSpec};
+use crate::preview::{CloneSpec, Phase, PreviewSpec};
 use crate::world::{Name, WorkloadKind};
 
 fn image(image: &str) -> CloneSpec {
@@ -55,6 +55,18 @@ fn a_clone_is_made_routed_kept_and_taken_away() {
     let mut changed = cluster.clone();
     changed.edit_preview("shop", "mine").spec.forks = vec![cloned("checkout", image("app:3"))];
     assert_eq!(changed.plan().clones.len(), 1);
+    // Until its new pods stand for it, the old ones are routed, and it is not called ready.
+    let rolling = |cluster: &mut Cluster| {
+        let plan = cluster.plan();
+        assert_eq!(plan.endpoints("42", "checkout.shop").unwrap().len(), 1);
+        let status = &plan.previews[&Name::new("shop", "mine")];
+        (status.phase == Some(Phase::Ready), plan.forks[0].message.contains("is being rolled out"))
+    };
+    assert_eq!(rolling(&mut cluster), (true, false));
+    assert_eq!(rolling(&mut changed), (false, true));
+    let mut changed = cluster.clone();
+    changed.edit_deployment("shop", "checkout-pr-42").updating = true;
+    assert_eq!(rolling(&mut changed), (false, true));
     // It is deleted with its Preview, with its end, and when nobody asks for it: never otherwise.
     for end in ["deleting", "gone", "ttl", "fork", "key"] {
         let mut cluster = cluster.clone();

@@ -109,6 +109,7 @@ impl Cluster {
             pod_annotations: Labels::new(),
             replicas: 1,
             ready_replicas: 1,
+            updating: false,
             manifest: None,
         };
         let key = (WorkloadKind::Deployment, Name::new(namespace, name));

@@ -1,6 +1,7 @@
 //! Acknowledgements: when a preview is ready, and what is missing.
 
 use super::*;
+use crate::report::Acknowledged;
 
 #[tokio::test]
 async fn a_preview_is_ready_once_every_proxy_has_it() {
@@ -46,6 +47,28 @@ async fn a_preview_is_ready_once_every_proxy_has_it() {
 }
 
 #[tokio::test]
+async fn what_was_refused_is_not_acknowledged_by_coming_again() {
+    let server = Running::start().await;
+    let first = server.publish([service("checkout.shop", 1)]);
+    let mut a = server.client().await;
+    let mut lines = a.follow("gw-a", "").await;
+    let epoch = lines.until(first).await.unwrap();
+    assert_eq!(a.report("gw-a", &epoch, first, None).await.status, 204);
+    let second = server.publish([service("checkout.shop", 1), preview("42", 1)]);
+    lines.until(second).await;
+    a.report("gw-a", &epoch, second, Some("no such thing")).await;
+    // Its token was replaced, or its hour is over: it goes on from what it heard.
+    drop((a, lines));
+    let mut a = server.client().await;
+    let _lines = a.follow("gw-a", &format!("&epoch={epoch}&version={second}")).await;
+    let said = server.get("/v1/previews/42", "reader").await.json();
+    assert_eq!((&said["ready"], &said["proxies"]["acknowledged"]), (&false.into(), &0.into()));
+    a.report("gw-a", &epoch, second, Some("no such thing")).await;
+    let said = server.get("/v1/previews/42", "reader").await.json();
+    assert_eq!(said["reasons"], serde_json::json!(["gateway gw-a refused it: no such thing"]));
+}
+
+#[tokio::test]
 async fn a_deleted_preview_is_gone_once_every_proxy_says_so() {
     let server = Running::start().await;
     let first = server.publish([service("checkout.shop", 1), preview("42", 1)]);
@@ -87,4 +110,34 @@ async fn a_report_for_another_controller_is_misdirected() {
     assert_eq!(a.report("gw-a", "other", version, None).await.status, 421);
     assert_eq!(a.report("gw-a", server.publisher.epoch(), version + 1, None).await.status, 409);
     assert_eq!(a.report("gw-a", server.publisher.epoch(), version, None).await.status, 204);
+}
+
+#[tokio::test]
+async fn a_status_says_acknowledged_of_what_the_table_holds_now() {
+    let server = Running::start().await;
+    let previews = Previews::new(Arc::clone(&server.publisher), None);
+    let acknowledged = Acknowledged::new(Arc::clone(&server.publisher));
+    let key = Key::bare("42").unwrap();
+    let first = server.publish([service("checkout.shop", 1), preview("42", 1)]);
+    let mut a = server.client().await;
+    let mut lines = a.follow("gw-a", "").await;
+    let epoch = lines.until(first).await.unwrap();
+    assert_eq!(acknowledged.of(&key), None, "nobody has looked");
+    acknowledged.look(&previews).await;
+    assert_eq!(acknowledged.of(&key), Some(None));
+    a.report("gw-a", &epoch, first, None).await;
+    assert!(acknowledged.look(&previews).await);
+    assert_eq!(acknowledged.of(&key), Some(i64::try_from(first).ok()));
+    assert!(!acknowledged.look(&previews).await, "that is no news");
+    // The status that is written with the next plan must not say it of that plan.
+    let second = server.publish([service("checkout.shop", 1), preview("42", 2)]);
+    assert_eq!(acknowledged.of(&key), Some(None));
+    acknowledged.look(&previews).await;
+    assert_eq!(acknowledged.of(&key), Some(None));
+    a.report("gw-a", &epoch, second, None).await;
+    assert!(acknowledged.look(&previews).await);
+    assert_eq!(acknowledged.of(&key), Some(i64::try_from(second).ok()));
+    // Another preview's change is nothing to it.
+    server.publish([service("checkout.shop", 1), preview("42", 2), preview("43", 1)]);
+    assert_eq!(acknowledged.of(&key), Some(i64::try_from(second).ok()));
 }
