@@ -126,7 +126,7 @@ pub(crate) async fn tokens_and_rights_are_those_of_the_cluster(_: Arc<Estate>) {
         sidetrack_tests::run(folder, &[&["wait", "42", "--timeout", "1s"], &common[..]].concat()).await;
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.stderr.contains("no gateway is connected"), "{said:?}");
-    let _stream = publisher.acks().connect("gw-1", None).unwrap();
+    let _stream = publisher.acks().connect("gw-1").unwrap();
     let said =
         sidetrack_tests::run(folder, &[&["wait", "42", "--timeout", "1s"], &common[..]].concat()).await;
     assert_eq!(said.code, 1, "{said:?}");
