@@ -98,7 +98,16 @@ impl Asker {
     }
 
     fn judged(&self, reply: &Reply) -> anyhow::Result<Said> {
-        let document: Value = serde_json::from_slice(&reply.body).map_err(|_| {
+        let document = serde_json::from_slice::<Value>(&reply.body);
+        if let (
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT,
+            Err(_),
+        ) = (reply.status, &document)
+        {
+            // What stands before the controller says so while it is restarted.
+            return Ok(Said::NotNow(format!("{} answers {}", self.base, reply.status)));
+        }
+        let document = document.map_err(|_| {
             anyhow!("what answers at {} is no Sidetrack controller (status {})", self.base, reply.status)
         })?;
         let detail =

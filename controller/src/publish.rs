@@ -14,6 +14,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -37,6 +38,7 @@ pub struct Publisher {
     state: Mutex<State>,
     newest: watch::Sender<u64>,
     acks: Arc<Acks>,
+    cut_off: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +88,7 @@ impl Publisher {
             state: Mutex::default(),
             newest: watch::Sender::new(0),
             acks: Arc::default(),
+            cut_off: AtomicBool::new(false),
         }
     }
 
@@ -137,6 +140,16 @@ impl Publisher {
         self.table()?;
         let at = version.filter(|_| epoch == &*self.epoch);
         Some(Subscription::new(Arc::clone(self), at, self.newest.subscribe()))
+    }
+
+    /// Notes whether the API server is silent for so long that other replicas may know more.
+    pub fn set_cut_off(&self, is_cut_off: bool) {
+        self.cut_off.store(is_cut_off, Ordering::Relaxed);
+    }
+
+    /// Whether this table may be older than those of other replicas.
+    pub fn is_cut_off(&self) -> bool {
+        self.cut_off.load(Ordering::Relaxed)
     }
 
     /// Waits for a version above `version`.

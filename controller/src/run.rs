@@ -221,12 +221,13 @@ impl Parts {
             sender,
             Arc::clone(&acknowledged),
         );
-        let (outbox, contact) = (Arc::clone(&self.outbox), Arc::clone(&self.contact));
+        let (publisher, outbox, contact) =
+            (Arc::clone(&self.publisher), Arc::clone(&self.outbox), Arc::clone(&self.contact));
         let client = client.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(applier.run(ended.clone()));
         tasks.spawn(async move { acknowledged.keep(&previews, &leader, &outbox).await });
-        tasks.spawn(async move { contact.keep(client).await });
+        tasks.spawn(async move { contact.keep(client, &publisher).await });
         (campaign, tasks)
     }
 }

@@ -37,6 +37,9 @@ use tls::Tls;
 
 /// Open connections: each proxy has one, each `wait` one for a moment.
 const MAX_CONNECTIONS: usize = 8192;
+/// What the bodies of all requests together may hold while they come: a review is asked for without a token, so that
+/// anybody who reaches the port can send one.
+const MAX_BODIES: usize = 64 << 20;
 /// How long connections may take to end when the server does.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -115,6 +118,8 @@ struct Shared {
     auth: Auth,
     admission: Admission,
     counters: Arc<Counters>,
+    /// Bytes that bodies may still hold.
+    bodies: Semaphore,
 }
 
 impl Server {
@@ -137,7 +142,14 @@ impl Server {
         let listener =
             TcpListener::bind(address).await.map_err(|error| ServeError::Bind { address, error })?;
         let previews = Arc::new(Previews::new(Arc::clone(&publisher), peers));
-        let shared = Arc::new(Shared { publisher, previews, auth, admission, counters });
+        let shared = Arc::new(Shared {
+            publisher,
+            previews,
+            auth,
+            admission,
+            counters,
+            bodies: Semaphore::new(MAX_BODIES),
+        });
         Ok(Self { listener, tls, shared })
     }
 

@@ -6,10 +6,14 @@ use std::time::{Duration, Instant};
 use kube::Client;
 use tracing::{info, warn};
 
+use crate::publish::Publisher;
+
 /// How often it is asked.
 const EVERY: Duration = Duration::from_secs(2);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it may be silent before other replicas may know more than this one.
+const CUT_OFF: Duration = Duration::from_secs(30);
 /// What is said where there was never an answer.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -26,9 +30,10 @@ impl Contact {
         last.map_or(NEVER, |at| at.elapsed())
     }
 
-    /// Asks the API server for its version, again and again. A watch of a quiet kind says nothing for hours, so that
+    /// Asks the API server for its version, again and again, and tells `publisher` when it is
+    /// silent for long. A watch of a quiet kind says nothing for hours, so that
     /// the watches can't tell.
-    pub(crate) async fn keep(&self, client: Client) {
+    pub(crate) async fn keep(&self, client: Client, publisher: &Publisher) {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut is_there = true;
@@ -51,6 +56,7 @@ impl Contact {
                 }
                 Ok(Err(_)) | Err(_) => {}
             }
+            publisher.set_cut_off(self.age() > CUT_OFF);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{
     ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
@@ -83,6 +83,9 @@ async fn follow(
         },
     };
     let epoch = parameter(request, "epoch").unwrap_or_default();
+    if shared.publisher.is_cut_off() && !epoch.is_empty() && epoch != shared.publisher.epoch() {
+        return behind();
+    }
     let Some(subscription) = shared.publisher.subscribe(epoch, version) else { return not_yet() };
     let connected = match shared.publisher.acks().connect(node) {
         Ok(connected) => connected,
@@ -99,7 +102,7 @@ async fn report(shared: &Shared, request: Request<Incoming>) -> Reply {
     if let Err(refused) = allowed(shared, &request, Right::Table).await {
         return refusal(&refused);
     }
-    let body = match whole(request, MAX_REPORT).await {
+    let body = match whole(shared, request, MAX_REPORT).await {
         Ok(body) => body,
         Err(reply) => return *reply,
     };
@@ -172,7 +175,7 @@ async fn preview(shared: &Shared, request: &Request<Incoming>) -> Reply {
 }
 
 async fn validate(shared: &Shared, request: Request<Incoming>) -> Reply {
-    match whole(request, MAX_REVIEW).await {
+    match whole(shared, request, MAX_REVIEW).await {
         Ok(body) => with_type(StatusCode::OK, "application/json", Content::whole((shared.admission)(body))),
         Err(reply) => *reply,
     }
@@ -188,16 +191,36 @@ async fn allowed(shared: &Shared, request: &Request<Incoming>, right: Right) -> 
     shared.auth.check(token, right).await
 }
 
-async fn whole(request: Request<Incoming>, most: usize) -> Result<Bytes, Box<Reply>> {
-    let read = Limited::new(request.into_body(), most).collect();
-    match tokio::time::timeout(PATIENCE, read).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(_)) => {
-            let detail = format!("the body broke off, or is over {most} bytes");
-            Err(Box::new(problem(StatusCode::PAYLOAD_TOO_LARGE, &detail)))
+/// Reads a body, within what all bodies together may hold.
+async fn whole(shared: &Shared, request: Request<Incoming>, most: usize) -> Result<Bytes, Box<Reply>> {
+    let read = tokio::time::timeout(PATIENCE, pieces(shared, Limited::new(request.into_body(), most)));
+    let (status, detail) = match read.await {
+        Ok(Ok(Some(body))) => return Ok(body),
+        Ok(Ok(None)) => {
+            shared.counters.refused("bodies");
+            (StatusCode::SERVICE_UNAVAILABLE, "too many bodies are on their way here".to_owned())
         }
-        Err(_) => Err(Box::new(problem(StatusCode::REQUEST_TIMEOUT, "the body took too long"))),
+        Ok(Err(_)) => (StatusCode::PAYLOAD_TOO_LARGE, format!("the body broke off, or is over {most} bytes")),
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, "the body took too long".to_owned()),
+    };
+    Err(Box::new(problem(status, &detail)))
+}
+
+/// The body; `None` where there is no room for it.
+async fn pieces(
+    shared: &Shared,
+    mut body: Limited<Incoming>,
+) -> Result<Option<Bytes>, <Limited<Incoming> as hyper::body::Body>::Error> {
+    let mut whole = BytesMut::new();
+    let mut held = shared.bodies.try_acquire_many(0).ok();
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame?.into_data() else { continue };
+        let room = u32::try_from(piece.len()).ok().and_then(|size| shared.bodies.try_acquire_many(size).ok());
+        let (Some(held), Some(room)) = (&mut held, room) else { return Ok(None) };
+        held.merge(room);
+        whole.extend_from_slice(&piece);
     }
+    Ok(Some(whole.freeze()))
 }
 
 /// A parameter of the query. Names of pods, epochs and numbers need no escapes, and get none.
@@ -232,6 +255,15 @@ fn not_yet() -> Reply {
     let detail = "this controller has not read the whole cluster yet, and so has no table";
     let mut reply = problem(StatusCode::SERVICE_UNAVAILABLE, detail);
     reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    reply
+}
+
+/// To a proxy that has the table of another replica: ours would take it back in time.
+fn behind() -> Reply {
+    let detail = "this controller hears nothing from the API server, and the table that you have may be newer than ours: \
+                  keep it, and ask again";
+    let mut reply = problem(StatusCode::SERVICE_UNAVAILABLE, detail);
+    reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
     reply
 }
 

@@ -163,7 +163,15 @@ impl Previews {
         let others = self.others(Some(key)).await;
         let (table, about) = self.publisher.current()?;
         let own = self.local_of(&table, Some(key));
-        Some(view(key, &table, &about, &own, &others))
+        let mut view = view(key, &table, &about, &own, &others);
+        if self.publisher.is_cut_off() {
+            (view.ready, view.deleted) = (false, false);
+            view.reasons.push(
+                "this controller replica hears nothing from the API server: what it knows may be old"
+                    .to_owned(),
+            );
+        }
+        Some(view)
     }
 
     /// All previews, after asking the other replicas once. `None` before the first table.

@@ -148,6 +148,8 @@ pub struct Contact {
     pub last: Instant,
     /// Its version that is in force; 0: none.
     pub version: u64,
+    /// Whether the newest one that was heard was refused.
+    pub refused: bool,
 }
 
 /// What the control thread writes.

@@ -80,7 +80,7 @@ impl Follower {
             hello: Bytes::new(),
             candidate: Candidate::None,
             report: watch::Sender::new(None),
-            contact: Contact { connected: false, last: Instant::now(), version: 0 },
+            contact: Contact { connected: false, last: Instant::now(), version: 0, refused: false },
         };
         let good = follower.replay(state_dir);
         if follower.mirror.position().is_some() {
@@ -253,6 +253,7 @@ impl Follower {
         }
         keeper.refused_version(refused.clone());
         drop(keeper);
+        self.contact.refused = refused.is_some();
         if refused.is_none() {
             tracing::debug!(
                 version = position.version,

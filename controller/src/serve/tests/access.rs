@@ -1,6 +1,7 @@
 //! Who gets what, and what the API server is asked for it.
 
 use http::Method;
+use tokio::io::AsyncWriteExt;
 
 use super::*;
 
@@ -89,4 +90,32 @@ async fn without_the_api_server_who_was_known_stays_known() {
     assert!(reply.json()["detail"].as_str().unwrap().contains("it is down"));
     server.script.silent.store(false, Ordering::SeqCst);
     assert_eq!(client.get("/v1/proxies", Some("reader")).await.status, 200);
+}
+
+#[tokio::test]
+async fn bodies_of_strangers_fill_no_memory() {
+    let server = Running::start().await;
+    let mut held = Vec::new();
+    // Each begins a review of eight megabytes, and does not end it.
+    for _ in 0..9 {
+        let mut stream = Client::raw(server.address, server.files.path()).await;
+        let head = "POST /validate HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8000000\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The last one is answered before all of it is sent.
+        let _ = stream.write_all(&vec![b'x'; 7_900_000]).await;
+        let _ = stream.flush().await;
+        held.push(stream);
+    }
+    let refused = async {
+        while server.count("sidetrack_controller_refused_total") == 0.0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(8), refused).await.unwrap();
+    drop(held);
+    let review = async {
+        let body = Bytes::from_static(b"one");
+        while server.client().await.ask(Method::POST, "/validate", None, body.clone()).await.status != 200 {}
+    };
+    tokio::time::timeout(Duration::from_secs(8), review).await.unwrap();
 }

@@ -20,6 +20,7 @@ use sidetrack_config::stream::{Message, Report};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::super::tls::roots;
 
@@ -62,9 +63,7 @@ impl Client {
         if http2 {
             config.alpn_protocols = vec![b"h2".to_vec()];
         }
-        let tcp = TcpStream::connect(address).await.unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
+        let stream = tls(config, address).await;
         let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
         let sender = if http2 {
             let (sender, connection) =
@@ -77,6 +76,17 @@ impl Client {
             Sender::One(sender)
         };
         Self { sender, certificate }
+    }
+
+    /// A connection on which a test says HTTP/1.1 by itself.
+    pub(super) async fn raw(address: SocketAddr, files: &Path) -> TlsStream<TcpStream> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots(&files.join("ca.crt")).unwrap())
+            .with_no_client_auth();
+        tls(config, address).await
     }
 
     pub(super) async fn send(
@@ -141,6 +151,12 @@ impl Client {
         assert_eq!(response.headers()["content-type"], "application/x-ndjson");
         Lines { body: response.into_body(), held: Vec::new(), ready: VecDeque::new(), bytes: 0 }
     }
+}
+
+async fn tls(config: ClientConfig, address: SocketAddr) -> TlsStream<TcpStream> {
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
 }
 
 /// The lines of a stream.

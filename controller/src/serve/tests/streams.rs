@@ -132,3 +132,24 @@ async fn handshakes_get_the_new_certificate_and_open_streams_stay() {
     let second = server.publish([service("a", 2)]);
     lines.until(second).await;
 }
+
+#[tokio::test]
+async fn a_replica_that_is_cut_off_takes_nobody_back_in_time() {
+    let server = Running::start().await;
+    let version = server.publish([service("a", 1), preview("42", 1)]);
+    server.publisher.set_cut_off(true);
+    let reply = server.get("/v1/stream?node=gw-a&epoch=another&version=7", "proxy").await;
+    assert_eq!(reply.status, 503, "{reply:?}");
+    // Whoever has nothing takes what there is, and our own go on.
+    let mut a = server.client().await;
+    let epoch = a.follow("gw-a", "").await.until(version).await.unwrap();
+    let mut lines = a.follow("gw-a", &format!("&epoch={epoch}&version={version}")).await;
+    assert!(lines.next().await.is_some());
+    a.report("gw-a", &epoch, version, None).await;
+    let said = server.get("/v1/previews/42", "reader").await.json();
+    assert_eq!(said["ready"], false);
+    assert!(said["reasons"].to_string().contains("hears nothing from the API server"), "{said}");
+    server.publisher.set_cut_off(false);
+    assert_eq!(server.get("/v1/previews/42", "reader").await.json()["ready"], true);
+    server.client().await.follow("gw-b", "&epoch=another&version=7").await.until(version).await.unwrap();
+}

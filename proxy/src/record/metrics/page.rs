@@ -152,6 +152,11 @@ impl Page {
                     age,
                 ),
                 ("controller_version", "Version of the controller's table in force.", contact.version as f64),
+                (
+                    "controller_version_refused",
+                    "1 if the newest version that was heard was refused, else 0.",
+                    f64::from(contact.refused),
+                ),
             ] {
                 self.gauge(name, help, vec![gauge(&[], value)]);
             }
