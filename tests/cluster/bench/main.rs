@@ -69,9 +69,21 @@ fn memory(controller: &Controller) {
     );
 }
 
+/// How many plans it has made, and the seconds that they took together.
+async fn plans(controller: &Controller) -> (f64, f64) {
+    let metrics = controller.metrics().await;
+    let sum = |name: &str| metrics.sum(&format!("sidetrack_controller_plan_seconds_{name}"), &[]);
+    (sum("count"), sum("sum"))
+}
+
 async fn idle(controller: &Controller) {
-    // What the start left to do is done by then.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    // What the start left to do is done by then: statuses are written, a few at a time.
+    eventually("nothing is planned any more", async || {
+        let before = plans(controller).await.0;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        plans(controller).await.0 == before
+    })
+    .await;
     let before = controller.process.cpu();
     tokio::time::sleep(Duration::from_secs(20)).await;
     let share = (controller.process.cpu() - before).as_secs_f64() / 20.0 * 100.0;
@@ -82,7 +94,7 @@ async fn idle(controller: &Controller) {
 async fn changes(kube: &Kube, controller: &Controller, gateway: &Gateway) {
     let mut conn = Conn::http1(gateway.address()).await.unwrap();
     let bytes = async || controller.metrics().await.sum("sidetrack_controller_stream_bytes_total", &[]);
-    let (cpu, sent) = (controller.process.cpu(), bytes().await);
+    let (cpu, sent, planned) = (controller.process.cpu(), bytes().await, plans(controller).await);
     let (mut from_patch, mut from_answer) = (Vec::new(), Vec::new());
     for change in 0..CHANGES {
         let to = Crowd::fork(if change % 2 == 0 { 12_000 } else { 0 });
@@ -115,6 +127,10 @@ async fn changes(kube: &Kube, controller: &Controller, gateway: &Gateway) {
     percentiles("EndpointSlice change sent -> first request routed", from_patch);
     percentiles("EndpointSlice change answered -> first request routed", from_answer);
     say("controller, processor for one change", &ms((controller.process.cpu() - cpu) / count));
+    let now = plans(controller).await;
+    let (count_of_plans, seconds) = (now.0 - planned.0, now.1 - planned.1);
+    say("plans for one change", &format!("{:.2}", count_of_plans / f64::from(count)));
+    say("one plan", &format!("{:.1} ms", seconds / count_of_plans * 1000.0));
     say(
         "bytes on the stream for one change, one gateway",
         &format!("{:.0}", (bytes().await - sent) / f64::from(count)),
