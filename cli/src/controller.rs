@@ -112,6 +112,9 @@ pub(crate) struct Options {
     #[arg(long, env = "SIDETRACK_WARN_BEFORE", value_name = "TIME", default_value = "1h", value_parser = duration, help_heading = "Links and listeners")]
     warn_before: Duration,
 
+    /// How long after its start nothing counts as acknowledged: gateways may be on their way back to it
+    #[arg(long, env = "SIDETRACK_SETTLE", value_name = "TIME", default_value = "15s", value_parser = duration, help_heading = "Servers")]
+    settle: Duration,
     /// Where proxies get the table, and the API server its admission reviews, over HTTPS
     #[arg(
         long,
@@ -198,6 +201,7 @@ fn settings(options: Options) -> RunSettings {
             addresses: options.gateway_address,
             warn_before: options.warn_before,
         },
+        settle: options.settle,
         serve: serve::Settings {
             address: options.publish_address,
             cert_file: options.tls_cert,

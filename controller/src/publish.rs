@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -33,6 +34,7 @@ pub use table::{Need, Table};
 pub struct Publisher {
     epoch: Box<str>,
     first: u64,
+    settle: Duration,
     /// One update at a time; readers never wait for it.
     writer: Mutex<()>,
     state: Mutex<State>,
@@ -84,12 +86,19 @@ impl Publisher {
         Self {
             epoch: format!("{first:x}-{:016x}", RandomState::new().hash_one(first)).into(),
             first,
+            settle: Duration::ZERO,
             writer: Mutex::default(),
             state: Mutex::default(),
             newest: watch::Sender::new(0),
             acks: Arc::default(),
             cut_off: AtomicBool::new(false),
         }
+    }
+
+    /// For so long after its first table nothing counts as acknowledged: see [`Acks::settle`].
+    #[must_use]
+    pub fn with_settle(self, settle: Duration) -> Self {
+        Self { settle, ..self }
     }
 
     /// Makes `items` the table, and `about` what is said of it: both at once, so that no preview is called ready by a
@@ -106,6 +115,9 @@ impl Publisher {
             return Updated { version: version.saturating_sub(1), left_out, ..Updated::default() };
         };
         let delta_bytes = delta.as_ref().map_or(0, Bytes::len);
+        if old.is_none() {
+            self.acks.settle(Instant::now() + self.settle);
+        }
         state.log.push(delta);
         state.table = Some(Arc::new(table));
         drop(state);

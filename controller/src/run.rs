@@ -87,7 +87,7 @@ async fn main(settings: RunSettings) -> Result<(), RunError> {
     let metrics = Arc::new(Metrics::new(&contact)?);
     let parts = Parts {
         world: SharedWorld::default(),
-        publisher: Arc::default(),
+        publisher: Arc::new(Publisher::new().with_settle(settings.settle)),
         outbox: Arc::default(),
         metrics,
         contact,

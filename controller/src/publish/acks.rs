@@ -1,7 +1,7 @@
 //! Which proxies follow this replica, and what each has in force.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,7 @@ const MAX_ERROR: usize = 1024;
 #[derive(Debug, Default)]
 pub struct Acks {
     proxies: Mutex<BTreeMap<Box<str>, Proxy>>,
+    settled: OnceLock<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -127,6 +128,17 @@ impl Acks {
             }
         }
         Ok(())
+    }
+
+    /// Says until when proxies of an earlier process may be on their way here: the first to come back does not speak for
+    /// those that are not heard of yet. What was said first holds.
+    pub fn settle(&self, until: Instant) {
+        let _ = self.settled.set(until);
+    }
+
+    /// Whether some may still be on their way.
+    pub fn is_settling(&self, now: Instant) -> bool {
+        self.settled.get().is_some_and(|until| now < *until)
     }
 
     /// All proxies, those included that left a moment ago.

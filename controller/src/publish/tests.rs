@@ -218,6 +218,18 @@ async fn a_delta_that_is_too_long_for_a_line_is_a_snapshot() {
 }
 
 #[test]
+fn a_process_settles_from_its_first_table_on() {
+    let settle = Duration::from_secs(15);
+    let publisher = Publisher::new().with_settle(settle);
+    let began = Instant::now();
+    publish(&publisher, [service("a", 1)]);
+    assert!(publisher.acks().is_settling(began + settle - Duration::from_millis(1)));
+    let over = Instant::now() + settle;
+    publish(&publisher, [service("a", 2)]);
+    assert!(!publisher.acks().is_settling(over), "a later table does not begin it anew");
+}
+
+#[test]
 fn what_must_be_acknowledged_is_the_newest_of_the_preview_and_its_services() {
     let publisher = Publisher::new();
     let key = Key::bare("42").unwrap();

@@ -16,6 +16,8 @@ pub struct RunSettings {
     pub watch_namespaces: Vec<Box<str>>,
     /// What planning goes by.
     pub plan: plan::Settings,
+    /// How long after its first table it waits for gateways of an earlier process before it calls anything acknowledged.
+    pub settle: Duration,
     /// The server for proxies and for the API server.
     pub serve: serve::Settings,
     /// For whom tokens of proxies are meant.

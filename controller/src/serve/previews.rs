@@ -94,6 +94,8 @@ pub struct Proxies {
     pub waiting: Vec<Box<str>>,
     /// Those that refused it.
     pub rejected: Vec<Refusal>,
+    /// Whether a replica has just started, so that there may be more of them.
+    pub settling: bool,
     /// Replicas that did not answer.
     pub unreachable: Vec<Unreachable>,
 }
@@ -126,6 +128,9 @@ pub struct Local {
     pub generation: u64,
     /// Its proxies.
     pub nodes: Vec<Node>,
+    /// Whether others may still be on their way to it: it has just started.
+    #[serde(default)]
+    pub settling: bool,
     /// What those must have acknowledged, for each preview in its table that was asked about.
     pub needs: BTreeMap<Key, Need>,
 }
@@ -206,6 +211,7 @@ impl Previews {
             epoch: self.publisher.epoch().into(),
             generation: table.version(),
             nodes: self.publisher.acks().nodes(Instant::now()),
+            settling: self.publisher.acks().is_settling(Instant::now()),
             needs: keys.into_iter().map(|key| (*key, table.need(key))).collect(),
         }
     }

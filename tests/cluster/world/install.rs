@@ -162,7 +162,8 @@ impl Install {
             arguments.iter().map(|argument| argument.replace("$(POD_NAME)", &name)).collect();
         let arguments: Vec<&str> =
             arguments.iter().map(String::as_str).chain(further.iter().copied()).collect();
-        let environment = [("KUBECONFIG", self.kubeconfig.to_str().unwrap())];
+        // Each scenario begins with a controller that nobody followed before.
+        let environment = [("KUBECONFIG", self.kubeconfig.to_str().unwrap()), ("SIDETRACK_SETTLE", "0s")];
         let process = Process::start(&arguments, &self.folder, &environment);
         self.replicas.lock().unwrap().push(address);
         self.announce().await;

@@ -34,6 +34,7 @@ pub(super) fn judge(key: &Key, own: &Local, others: &[Result<Local, Unreachable>
         }
     });
     for replica in std::iter::once(own).chain(replicas) {
+        proxies.settling |= replica.settling;
         let need = need(replica);
         for node in &replica.nodes {
             let state = state(node, &need, need.hash == wanted);
@@ -77,6 +78,10 @@ impl Proxies {
         if self.connected == 0 {
             reasons.push("no gateway is connected to the controller".to_owned());
         }
+        if self.settling {
+            reasons
+                .push("the controller has just started: gateways may be on their way back to it".to_owned());
+        }
         reasons.extend(self.waiting.iter().map(|node| format!("gateway {node} has not acknowledged it")));
         reasons.extend(self.rejected.iter().map(|r| format!("gateway {} refused it: {}", r.node, r.error)));
         let unreachable = self.unreachable.iter();
@@ -109,7 +114,24 @@ mod tests {
             hash.add("preview/42", of);
             (key(), Need { version: 10, hash: Some(hash) })
         });
-        Local { epoch: epoch.into(), generation: 20, nodes, needs: needs.into_iter().collect() }
+        Local {
+            epoch: epoch.into(),
+            generation: 20,
+            nodes,
+            settling: false,
+            needs: needs.into_iter().collect(),
+        }
+    }
+
+    /// The only gateway that a restarted controller has heard of yet had it; another one was on its way.
+    #[test]
+    fn the_first_that_comes_back_does_not_speak_for_all() {
+        let own = Local { settling: true, ..replica("a", Some("new"), vec![node("x", true, 10)]) };
+        assert!(!judge(&key(), &own, &[]).all_acknowledged());
+        let own = replica("a", Some("new"), vec![node("x", true, 10)]);
+        let other = Local { settling: true, ..replica("b", Some("new"), vec![]) };
+        assert!(!judge(&key(), &own, &[Ok(other)]).all_acknowledged());
+        assert!(judge(&key(), &own, &[]).all_acknowledged());
     }
 
     #[test]
