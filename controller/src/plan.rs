@@ -11,6 +11,7 @@ mod guard;
 mod index;
 mod labels;
 mod life;
+mod links;
 mod routes;
 mod selectors;
 mod services;
@@ -27,6 +28,7 @@ use sidetrack_config::stream::Item;
 
 pub use clones::clone_sources;
 use index::Index;
+pub use links::Links;
 
 use crate::preview::PreviewStatus;
 use crate::world::{Name, WorkloadKind, World};
@@ -75,6 +77,8 @@ pub struct Plan {
     /// When each key that is there first appeared, to be kept; those of `Preview` objects are among them, so that
     /// their end is noticed.
     pub seen: BTreeMap<Key, Timestamp>,
+    /// What links to previews are made of.
+    pub links: Links,
     /// When the plan changes though nothing in the cluster does: an end, a warning.
     pub next: Option<Timestamp>,
 }
@@ -222,7 +226,7 @@ pub fn plan(world: &World, settings: &Settings, now: Timestamp) -> Plan {
     let life = life::plan(world, &groups, |key| judged.previews.contains_key(key), settings.warn_before, now);
     let alive = asked.iter().filter(|preview| preview.terms.expires.is_none_or(|end| now < end));
     let alive: BTreeSet<Box<str>> = alive.map(|preview| preview.object.meta.uid.clone()).collect();
-    let links = status::Links::new(settings, &routed.hosts);
+    let links = Links::new(settings, &routed.hosts);
     let report =
         forks::Reporter { asked: &asked, groups: &groups, judged: &judged, links: &links, settings, now };
     let previews = report.previews(&mut notices);
@@ -244,6 +248,7 @@ pub fn plan(world: &World, settings: &Settings, now: Timestamp) -> Plan {
         gone: life.gone,
         seen: life.seen,
         next: life.next,
+        links,
     }
 }
 

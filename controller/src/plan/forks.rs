@@ -10,8 +10,9 @@ use super::claims::{Asked, Claim, Means};
 use super::clones::{Clones, rolled_out};
 use super::endpoints::{self, Found};
 use super::index::Index;
+use super::links::Links;
 use super::settle::Group;
-use super::status::{Links, Report};
+use super::status::Report;
 use super::{Fork, ForkState, Notice, Settings, guard, services};
 use crate::preview::PreviewStatus;
 use crate::world::Name;
@@ -172,7 +173,7 @@ pub(super) struct Reporter<'r, 'a> {
     pub(super) asked: &'r [Asked<'a>],
     pub(super) groups: &'r BTreeMap<Key, Group<'a>>,
     pub(super) judged: &'r Judged,
-    pub(super) links: &'r Links<'a>,
+    pub(super) links: &'r Links,
     pub(super) settings: &'r Settings,
     pub(super) now: Timestamp,
 }

@@ -1,51 +1,17 @@
 //! What to say about each Preview.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::claims::{Asked, Claim};
+use super::links::Links;
 use super::settle::Group;
-use super::{Fork, ForkState, Notice, Settings};
+use super::{Fork, ForkState, Notice};
 use crate::preview::{Condition, Phase, PreviewStatus};
-
-/// The most links of one preview.
-const MAX_URLS: usize = 8;
 
 /// The most conditions about forks: twice what a Preview can list, for those that are labelled besides.
 const MAX_FORKS: usize = 128;
-
-/// What all links are made of.
-#[derive(Debug)]
-pub(super) struct Links<'a> {
-    settings: &'a Settings,
-    /// What may follow the label with the key: the first domain, then hosts of routes below a domain.
-    hosts: Vec<&'a str>,
-}
-
-impl<'a> Links<'a> {
-    /// The links that these hosts of routes give.
-    pub(super) fn new(settings: &'a Settings, hosts: &'a BTreeSet<Box<str>>) -> Self {
-        let below = |host: &str| {
-            let dotted = |domain: &str| host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
-            !host.contains('*') && settings.domains.iter().any(|domain| dotted(domain))
-        };
-        let first = settings.domains.first().map(|domain| &**domain);
-        let routed = hosts.iter().map(|host| &**host).filter(|host| Some(*host) != first && below(host));
-        Self { settings, hosts: first.into_iter().chain(routed).take(MAX_URLS).collect() }
-    }
-
-    fn of(&self, key: &str, own: &[Box<str>]) -> Vec<String> {
-        let Settings { url_scheme, url_port, host_prefix, .. } = self.settings;
-        let port = url_port.map(|port| format!(":{port}")).unwrap_or_default();
-        let url = |host: &str| format!("{url_scheme}://{host}{port}");
-        let keyed = |host: &&str| url(&format!("{host_prefix}{key}.{host}"));
-        let mut hosts = self.hosts.iter();
-        let first = hosts.next().map(keyed).into_iter();
-        first.chain(own.iter().map(|host| url(host))).chain(hosts.map(keyed)).take(MAX_URLS).collect()
-    }
-}
 
 /// What the status of one Preview is made of.
 #[derive(Debug)]
@@ -55,7 +21,7 @@ pub(super) struct Report<'r, 'a> {
     pub(super) group: Option<&'r Group<'a>>,
     /// The forks that it lists, and those of its key that nobody refused.
     pub(super) forks: &'r [(&'r Claim<'a>, &'r Fork)],
-    pub(super) links: &'r Links<'a>,
+    pub(super) links: &'r Links,
     pub(super) warn_before: Duration,
     pub(super) now: Timestamp,
 }
@@ -68,7 +34,7 @@ impl Report<'_, '_> {
         let phase = self.phase();
         let urls = match (self.group, &self.asked.key, phase) {
             (Some(group), Ok(key), Phase::Pending | Phase::Ready | Phase::Degraded) => {
-                self.links.of(key.as_str(), &group.terms.hosts)
+                self.links.of(key, &group.terms.hosts)
             }
             _ => Vec::new(),
         };

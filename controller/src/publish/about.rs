@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use sidetrack_config::Key;
 
-use crate::plan::{Fork, Plan, Settings};
+use crate::plan::{Fork, Links, Plan};
 use crate::preview::{Phase, PreviewStatus};
 use crate::world::World;
 
@@ -16,37 +16,13 @@ pub struct About {
     pub forks: Vec<Fork>,
     /// What the `Preview` object of a key says, where it has one.
     pub statuses: BTreeMap<Key, PreviewStatus>,
-    /// The link of a key that has no object: `https://pr-KEY.preview.example.com/`.
+    /// The links of a key that has no object.
     pub links: Links,
-}
-
-/// How links are made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Links {
-    before: Box<str>,
-    after: Box<str>,
-}
-
-impl Links {
-    /// As the gateways read hosts.
-    pub fn new(settings: &Settings) -> Self {
-        let Some(domain) = settings.domains.first() else { return Self::default() };
-        let port = settings.url_port.map(|port| format!(":{port}")).unwrap_or_default();
-        Self {
-            before: format!("{}://{}", settings.url_scheme, settings.host_prefix).into(),
-            after: format!(".{domain}{port}/").into(),
-        }
-    }
-
-    /// The link of a key; none where the gateways have no domain.
-    fn of(&self, key: &Key) -> Option<String> {
-        (!self.after.is_empty()).then(|| format!("{}{key}{}", self.before, self.after))
-    }
 }
 
 impl About {
     /// What a plan says, and of which objects. Where two objects have one key, the older one stands for it.
-    pub fn new(plan: &Plan, world: &World, settings: &Settings) -> Self {
+    pub fn new(plan: &Plan, world: &World) -> Self {
         let mut objects: Vec<_> = world.previews.iter().collect();
         objects.sort_by_key(|(name, object)| (object.meta.created, (*name).clone()));
         let mut statuses = BTreeMap::new();
@@ -57,7 +33,7 @@ impl About {
         }
         let mut forks = plan.forks.clone();
         forks.sort_by_key(|fork| fork.key);
-        Self { forks, statuses, links: Links::new(settings) }
+        Self { forks, statuses, links: plan.links.clone() }
     }
 
     /// Every key that somebody asks for.
@@ -75,7 +51,7 @@ impl About {
     pub fn urls(&self, key: &Key) -> Vec<String> {
         match self.statuses.get(key) {
             Some(status) if !status.urls.is_empty() => status.urls.clone(),
-            _ => self.links.of(key).into_iter().collect(),
+            _ => self.links.of(key, &[]),
         }
     }
 

@@ -99,7 +99,7 @@ impl Planner {
         let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
         let world = self.world.read().unwrap_or_else(PoisonError::into_inner);
         let mut plan = plan::plan(&world, &self.settings, now);
-        let about = About::new(&plan, &world, &self.settings);
+        let about = About::new(&plan, &world);
         drop(world);
         let planned = begin.elapsed();
         let items = std::mem::take(&mut plan.items);

@@ -52,7 +52,7 @@ pub(crate) async fn a_clone_is_made_kept_in_step_and_removed(estate: Arc<Estate>
     let ready = |object: &Value| object["status"]["phase"] == "Ready" && is_true(object, "Ready");
     let seen = space.kube.until("it is ready", ("Preview", "clones", "pr-1201"), ready).await;
     let urls = seen["status"]["urls"].as_array().unwrap();
-    assert!(urls.contains(&json!("https://pr-1201.clones.preview.example.com")), "{seen}");
+    assert!(urls.contains(&json!("https://pr-1201--clones.preview.example.com")), "{seen}");
 
     let image = json!({"spec": {"forks": [{"service": "shop", "clone": {"image": "shop:pr-1201-second"}}]}});
     space.kube.patch("Preview", "clones", "pr-1201", image).await;

@@ -7,13 +7,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::names::{CLONE_HASH, FORK_OF, PR};
+use crate::names::{CLONE_HASH, FORK_OF, INGRESS_CLASS, PR};
 use crate::plan::labels::is_subset;
 use crate::plan::{Plan, Settings, plan};
 use crate::preview::{CloneSpec, ForkSpec, PreviewSpec};
 use crate::world::{
-    Labels, Meta, Name, Namespace, Pod, Preview, Service, ServicePort, Slice, SliceEndpoint, TargetPort,
-    Workload, WorkloadKind, World,
+    Ingress, Labels, Meta, Name, Namespace, Pod, Preview, Service, ServicePort, Slice, SliceEndpoint,
+    TargetPort, Workload, WorkloadKind, World,
 };
 
 /// Seconds since the epoch at which every test's plan is made.
@@ -144,6 +144,20 @@ impl Cluster {
 
     pub(super) fn edit_pod(&mut self, namespace: &str, name: &str) -> &mut Pod {
         Arc::make_mut(self.world.pods.get_mut(&Name::new(namespace, name)).unwrap())
+    }
+
+    /// An Ingress of ours: `host` is served by port 80 of `service`.
+    pub(super) fn ingress(&mut self, namespace: &str, host: &str, service: &str) {
+        let spec = serde_json::from_value(json!({"rules": [{"host": host, "http": {"paths": [{
+            "path": "/", "pathType": "Prefix", "backend": {"service": {"name": service, "port": {"number": 80}}},
+        }]}}]}));
+        let ingress = Ingress {
+            meta: Meta { uid: format!("ingress-{host}").into(), ..Meta::default() },
+            class: Some(INGRESS_CLASS.into()),
+            spec: spec.unwrap(),
+            status: Value::Null,
+        };
+        self.world.ingresses.insert(Name::new(namespace, host), Arc::new(ingress));
     }
 
     /// The estate that most tests begin with: Service and Deployment `checkout` in `shop`.

@@ -25,6 +25,7 @@ fn a_preview_and_the_labelled_fork_that_it_means_are_one() {
     assert_eq!(plan.endpoints("42", "checkout.shop"), Some(&[][..]), "declared, and not deployed yet");
     assert_eq!(status(&plan, "mine").phase, Some(Phase::Pending));
     cluster.fork("shop", "42", "checkout", 10);
+    cluster.ingress("shop", "preview.example.com", "checkout");
     let plan = cluster.plan();
     assert_eq!(plan.endpoints("42", "checkout.shop").unwrap().len(), 1);
     assert_eq!(plan.states(), [("checkout-42".to_owned(), ForkState::Routed)]);
@@ -65,6 +66,7 @@ fn the_spec_says_the_terms() {
         ..spec("42", Vec::new())
     };
     cluster.preview("shop", "mine", NOW, spec);
+    cluster.ingress("shop", "preview.example.com", "checkout");
     let plan = cluster.plan();
     let preview = plan.preview("42").unwrap();
     assert_eq!(preview.parents.len(), 1, "it is not its own parent");
