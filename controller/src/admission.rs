@@ -60,7 +60,12 @@ pub fn review(
     object.metadata.name = object.metadata.name.or_else(|| object.metadata.generate_name.clone());
     match judge(world, settings, now, &request.kind.kind, object) {
         Ok(()) => response.into_review(),
-        Err(why) => response.deny(why).into_review(),
+        Err(why) => {
+            let mut denied = response.deny(why);
+            // Else an API server answers 400, as if the object could not be read.
+            denied.result.code = 403;
+            denied.into_review()
+        }
     }
 }
 

@@ -61,6 +61,7 @@ fn verdict(world: &World, operation: &str, object: &Value) -> Option<String> {
     let answer = review_of(world, now, review);
     let response = answer.response.unwrap();
     assert_eq!(response.uid, "r1");
+    assert_eq!(response.result.code == 403, !response.allowed);
     (!response.allowed).then_some(response.result.message)
 }
 
