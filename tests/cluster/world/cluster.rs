@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::json;
@@ -13,6 +14,9 @@ use tempfile::TempDir;
 
 use crate::api::Kube;
 use crate::kubelet::Kubelet;
+
+/// How long an API server may take to start.
+const API_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running API server with etcd and, by default, the controller manager and a node. All of it ends with its value.
 pub struct Cluster {
@@ -128,16 +132,33 @@ impl Cluster {
             .await;
     }
 
-    /// Starts it again and waits until it answers.
+    /// Starts it again and waits until it answers, for as long as `start.sh` does: beside other clusters that begin, an
+    /// API server takes longer than anything else here. One that ends is started anew, as a kubelet does.
     pub async fn restart_api(&self) {
-        let child =
-            Command::new(self.state().join("run-kube-apiserver")).stdin(Stdio::null()).spawn().unwrap();
+        let start =
+            || Command::new(self.state().join("run-kube-apiserver")).stdin(Stdio::null()).spawn().unwrap();
+        let deadline = Instant::now() + API_PATIENCE;
+        let mut child = start();
+        while !self.answers().await {
+            assert!(
+                Instant::now() < deadline,
+                "waited {API_PATIENCE:?} in vain until the API server answers"
+            );
+            if child.try_wait().unwrap().is_some() {
+                child = start();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         *self.again.lock().unwrap() = Some(child);
-        eventually("the API server answers", async || match Kube::try_of(&self.kubeconfig()).await {
+    }
+
+    /// Asks once, and not for long: one that has only just begun may take a connection and say nothing on it.
+    async fn answers(&self) -> bool {
+        let ask = async || match Kube::try_of(&self.kubeconfig()).await {
             Some(kube) => kube.is_ready().await,
             None => false,
-        })
-        .await;
+        };
+        tokio::time::timeout(Duration::from_secs(3), ask()).await.unwrap_or(false)
     }
 
     /// Makes etcd forget every revision before now: whoever watches from an older one hears 410 Gone.
