@@ -21,13 +21,17 @@ use sidetrack_proxy::h1::request::parse;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Where we refuse what hyper takes, and why that is right.
-const STRICTER: [(&str, &str); 7] = [
+const STRICTER: [(&str, &str); 8] = [
     ("a line of the head ends without CR", "some readers don't end a line there"),
     (
         "there are two Content-Length fields",
         "even equal ones: a list of lengths is nothing that a client sends",
     ),
     ("there are both Content-Length and Transfer-Encoding", "RFC 9112 section 6.1: the mark of a smuggler"),
+    (
+        "Content-Length is no plain number",
+        "beside Transfer-Encoding hyper doesn't read it at all, and drops it",
+    ),
     ("Transfer-Encoding is something else than chunked", "a coding before it would have to be undone"),
     ("there are two Transfer-Encoding fields", "the same in two lines"),
     ("the request target holds a character that has to be percent-encoded", "cut by one, sent on by another"),

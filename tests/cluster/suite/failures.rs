@@ -42,6 +42,11 @@ pub(crate) async fn the_api_server_is_killed_and_comes_back(_: Arc<Estate>) {
     keyless.end().await;
 }
 
+fn is_ready(pod: &serde_json::Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions.is_some_and(|all| all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True"))
+}
+
 /// Every watch has lost its place: the world is read anew, and nothing is lost or made up on the way.
 pub(crate) async fn every_watch_is_closed_with_410_gone(_: Arc<Estate>) {
     let (cluster, release, space) = shop(1).await;
@@ -50,8 +55,10 @@ pub(crate) async fn every_watch_is_closed_with_410_gone(_: Arc<Estate>) {
     release.controllers[0].process.pause();
     space.kube.delete("Deployment", "shop", "shop-pr-42").await;
     space.fork("shop", "43").await;
+    // Ready, and written down as such: what this is about is what the controller hears, not how fast a node is.
     eventually("the pods have changed", async || {
-        space.pods("shop-pr-42").await.is_empty() && !space.pods("shop-pr-43").await.is_empty()
+        let pods = space.pods("shop-pr-43").await;
+        space.pods("shop-pr-42").await.is_empty() && !pods.is_empty() && pods.iter().all(is_ready)
     })
     .await;
     cluster.kill_api().await;
