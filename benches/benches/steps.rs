@@ -4,8 +4,8 @@
 use std::hint::black_box;
 
 use criterion::Criterion;
-use http::{HeaderMap, HeaderName, HeaderValue};
 use sidetrack_benches::{BIG, DOMAIN, Failed, SMALL, Size, refused, request, table};
+use sidetrack_proxy::fields::Fields;
 use sidetrack_proxy::forward::carriers::stamp;
 use sidetrack_proxy::head::PlainHead;
 use sidetrack_proxy::identify::identify;
@@ -112,9 +112,6 @@ fn stamping(criterion: &mut Criterion, table: &Table) -> Result<(), Failed> {
     Ok(())
 }
 
-fn fields(head: &PlainHead) -> HeaderMap {
-    let pair = |(name, value): &(String, Vec<u8>)| {
-        Some((HeaderName::try_from(name).ok()?, HeaderValue::from_bytes(value).ok()?))
-    };
-    head.fields.iter().filter_map(pair).collect()
+fn fields(head: &PlainHead) -> Fields {
+    head.fields.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect()
 }

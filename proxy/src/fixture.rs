@@ -4,13 +4,13 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 use sidetrack_config::Key;
 use sidetrack_config::model::{Config, Listener};
 
 use crate::decision::{Reason, Target};
 use crate::error::Failure;
+use crate::fields::Fields;
 use crate::forward::carriers::stamp;
 use crate::head::PlainHead;
 use crate::identify::{Identity, identify, join};
@@ -140,12 +140,9 @@ pub(crate) fn decided(head: &PlainHead, table: &Table) -> String {
     }
 }
 
-/// The fields of a head, as the HTTP library holds them.
-pub(crate) fn fields(head: &PlainHead) -> HeaderMap {
-    let field = |(name, value): &(String, Vec<u8>)| {
-        (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_bytes(value).unwrap())
-    };
-    head.fields.iter().map(field).collect()
+/// The fields of a head, as a request has them.
+pub(crate) fn fields(head: &PlainHead) -> Fields {
+    head.fields.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect()
 }
 
 /// The head as it goes onward.
@@ -157,7 +154,8 @@ pub(crate) fn stamped(head: &PlainHead, table: &Table) -> PlainHead {
         random += 1;
         random
     });
-    let fields = fields.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
+    let fields =
+        fields.iter().map(|(name, value)| (String::from_utf8(name.to_vec()).unwrap(), value.to_vec()));
     PlainHead { fields: fields.collect(), ..head.clone() }
 }
 

@@ -21,7 +21,6 @@ pub mod upstream_tls;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::Response;
 use sidetrack_config::Key;
 use sidetrack_config::model::OnForkDown;
 use smallvec::SmallVec;
@@ -31,6 +30,7 @@ use crate::decision::{Decision, Reason, Target};
 use crate::error::{Code, Failure};
 use crate::pick;
 use crate::record::{Record, ResponseBody};
+use crate::respond::Answer;
 use crate::route::table::{Service, Table};
 use crate::worker::Worker;
 use attempt::{Exchange, Lost, Received, Whose, attempt};
@@ -57,10 +57,10 @@ pub async fn forward(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     decision: &Decision<'_>,
-    mut outgoing: Outgoing,
+    outgoing: Outgoing,
     record: &mut Record,
-) -> Result<Response<ResponseBody>, Failure> {
-    let sent = send(worker, connection, decision.service, decision.target, &mut outgoing, record).await;
+) -> Result<Answer, Failure> {
+    let sent = send(worker, connection, decision.service, decision.target, &outgoing, record).await;
     let exchange = match (sent, decision.target) {
         (Ok(exchange), _) => exchange,
         (Err(Unsent::Failed(failure)), _) => return Err(failure),
@@ -69,7 +69,7 @@ pub async fn forward(
         }
         (Err(Unsent::Unreached(error)), Target::Fork(preview, _)) => {
             tracing::debug!(preview = %preview.key, service = %decision.service.name, ?error, "fork is down");
-            fork_down(worker, connection, decision, &mut outgoing, record).await?
+            fork_down(worker, connection, decision, &outgoing, record).await?
         }
     };
     record.answered();
@@ -81,7 +81,7 @@ async fn fork_down(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     decision: &Decision<'_>,
-    outgoing: &mut Outgoing,
+    outgoing: &Outgoing,
     record: &mut Record,
 ) -> Result<Exchange, Failure> {
     let Target::Fork(preview, _) = decision.target else { return Err(unavailable(decision.service, None)) };
@@ -108,7 +108,7 @@ async fn hold(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     decision: &Decision<'_>,
-    outgoing: &mut Outgoing,
+    outgoing: &Outgoing,
     record: &mut Record,
 ) -> Result<Option<Exchange>, Failure> {
     let mut table = worker.table.get();
@@ -150,7 +150,7 @@ async fn send(
     connection: &Rc<Connection>,
     service: &Service,
     target: Target<'_>,
-    outgoing: &mut Outgoing,
+    outgoing: &Outgoing,
     record: &mut Record,
 ) -> Result<Exchange, Unsent> {
     let set = target.endpoints();
@@ -209,8 +209,8 @@ fn answer(
     exchange: Exchange,
     outgoing: Outgoing,
     record: &mut Record,
-) -> Result<Response<ResponseBody>, Failure> {
-    let Exchange { mut head, body } = exchange;
+) -> Result<Answer, Failure> {
+    let Exchange { status, mut fields, body } = exchange;
     let idle = service.timeouts.idle;
     let body = match body {
         Received::Upgrade(lease) => {
@@ -218,17 +218,16 @@ fn answer(
                 let detail = format!("service {} switched protocols unasked", service.name);
                 return Err(Failure::new(Code::UpstreamProtocol, detail));
             }
-            return Ok(tunnel::open(worker, head, lease, idle, record));
+            return Ok(tunnel::open(worker, fields, lease, idle, record));
         }
         Received::Http1(body) => UpstreamBody::http1(body, idle),
         Received::Http2(body) => UpstreamBody::http2(body, idle),
     };
-    rewrite::strip_hop_by_hop(head.headers_mut());
+    rewrite::strip_hop_by_hop(&mut fields);
     if !outgoing.path_prefix.is_empty() {
-        let authority = outgoing.authority.to_str().unwrap_or_default();
-        rewrite::restore_prefix(head.headers_mut(), &outgoing.path_prefix, authority);
+        rewrite::restore_prefix(&mut fields, &outgoing.path_prefix, &outgoing.authority);
     }
-    Ok(head.map(|()| ResponseBody::upstream(body)))
+    Ok(Answer { status, fields, body: ResponseBody::upstream(body) })
 }
 
 /// The failure of a request whose fork is down.

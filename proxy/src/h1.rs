@@ -40,15 +40,6 @@ pub fn offset(whole: &[u8], part: &[u8]) -> usize {
     part.as_ptr().addr().saturating_sub(whole.as_ptr().addr())
 }
 
-/// A value that lies in `text`, shared with it: a head costs one allocation, and not one per field.
-pub fn shared(text: &bytes::Bytes, value: &[u8], whole: &[u8]) -> Option<http::HeaderValue> {
-    let at = offset(whole, value);
-    if value.is_empty() || at.saturating_add(value.len()) > text.len() {
-        return http::HeaderValue::from_bytes(value).ok();
-    }
-    http::HeaderValue::from_maybe_shared(text.slice(at..at + value.len())).ok()
-}
-
 /// Room for the fields of a head, on the stack.
 pub type Lines<'b> = [std::mem::MaybeUninit<httparse::Header<'b>>; FIELDS];
 

@@ -1,6 +1,11 @@
 //! The borrowed view of a request head that identify, route and admit read. They know no HTTP library, so that
 //! every codec, a test and a fuzzer can give them a head.
 
+use http::uri::{Authority, PathAndQuery};
+use http::{Method, Version};
+
+use crate::fields::Fields;
+
 /// A request head, as far as decisions need it. Field names are lower case.
 pub trait Head {
     /// The method, as sent.
@@ -14,33 +19,64 @@ pub trait Head {
     /// Whether it came over TLS.
     fn is_secure(&self) -> bool;
     /// Every field line, in order.
-    fn fields(&self) -> impl Iterator<Item = (&str, &[u8])>;
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])>;
 
     /// The first value of the field `name`.
     fn field(&self, name: &str) -> Option<&[u8]> {
-        self.fields().find(|(field, _)| *field == name).map(|(_, value)| value)
+        self.fields().find(|(field, _)| *field == name.as_bytes()).map(|(_, value)| value)
     }
 }
 
-/// The head of a request that the HTTP library parsed, with the authority that was checked.
+/// The head of a request as it came, over either version of HTTP.
+#[derive(Debug)]
+pub struct RequestHead {
+    /// The method.
+    pub method: Method,
+    /// `:authority`, or that of an absolute target.
+    pub authority: Option<Authority>,
+    /// Path and query; empty where the target has neither.
+    pub target: PathAndQuery,
+    /// The version.
+    pub version: Version,
+    /// Whether it is an extended CONNECT that asks for a WebSocket (RFC 8441).
+    pub is_websocket: bool,
+    /// The fields.
+    pub fields: Fields,
+}
+
+impl RequestHead {
+    /// What stands for a request that could not be read.
+    pub fn none() -> Self {
+        Self {
+            method: Method::GET,
+            authority: None,
+            target: PathAndQuery::from_static("/"),
+            version: Version::HTTP_11,
+            is_websocket: false,
+            fields: Fields::default(),
+        }
+    }
+}
+
+/// The head of a request with the authority that was checked.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpHead<'a> {
-    parts: &'a http::request::Parts,
+    head: &'a RequestHead,
     authority: &'a str,
     is_secure: bool,
 }
 
 impl<'a> HttpHead<'a> {
-    /// A view of `parts`; `authority` is the one that [`crate::accept::request::check`] found, and `is_secure` says
-    /// whether they came over TLS.
-    pub const fn new(parts: &'a http::request::Parts, authority: &'a str, is_secure: bool) -> Self {
-        Self { parts, authority, is_secure }
+    /// A view of `head`; `authority` is the one that [`crate::accept::request::check`] found, and `is_secure` says
+    /// whether it came over TLS.
+    pub const fn new(head: &'a RequestHead, authority: &'a str, is_secure: bool) -> Self {
+        Self { head, authority, is_secure }
     }
 }
 
 impl Head for HttpHead<'_> {
     fn method(&self) -> &str {
-        self.parts.method.as_str()
+        self.head.method.as_str()
     }
 
     fn authority(&self) -> &str {
@@ -48,23 +84,23 @@ impl Head for HttpHead<'_> {
     }
 
     fn path(&self) -> &str {
-        self.parts.uri.path()
+        self.head.target.path()
     }
 
     fn query(&self) -> Option<&str> {
-        self.parts.uri.query()
+        self.head.target.query()
     }
 
     fn is_secure(&self) -> bool {
         self.is_secure
     }
 
-    fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.head.fields.iter()
     }
 
     fn field(&self, name: &str) -> Option<&[u8]> {
-        self.parts.headers.get(name).map(http::HeaderValue::as_bytes)
+        self.head.fields.get(name)
     }
 }
 
@@ -131,7 +167,7 @@ impl Head for PlainHead {
         self.is_secure
     }
 
-    fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fields.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()))
     }
 }

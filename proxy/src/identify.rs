@@ -129,7 +129,8 @@ pub fn identify<H: Head>(head: &H, table: &Table) -> Result<Identity, Failure> {
         return Err(Failure::new(
             Code::MalformedKey,
             format!(
-                "some servers read header {twin:?} as {:?}; send that one only",
+                "some servers read header {:?} as {:?}; send that one only",
+                String::from_utf8_lossy(twin),
                 carriers.header.as_deref().unwrap_or("")
             ),
         ));

@@ -18,6 +18,7 @@ pub mod route;
 
 pub mod decision;
 pub mod error;
+pub mod fields;
 pub mod head;
 mod hex;
 pub mod respond;

@@ -10,22 +10,24 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderValue, Request, Response};
 use sidetrack_config::Key;
 use sidetrack_config::carriers::Carrier;
 
-use crate::accept::body::ClientBody;
 use crate::accept::connection::Connection;
 use crate::decision::{Decision, Keys, Reason, Side, Target};
 use crate::error::{Code, Failure};
 use crate::forward::body::Source;
 use crate::forward::forwarded::{REQUEST_ID, client};
+use crate::head::RequestHead;
 use crate::hex;
 use crate::identify::{CookieChange, Identity};
 use crate::pick::Way;
+use crate::respond::Answer;
 use crate::route::snapshot::Held;
 use crate::route::table::Service;
 use crate::worker::Worker;
+use smallvec::SmallVec;
+
 use access_log::{Entry, RawTexts, Texts};
 pub use body::ResponseBody;
 use metrics::{CLIENT_CLOSED, Sample};
@@ -36,7 +38,7 @@ pub struct Record {
     connection: Rc<Connection>,
     table: Rc<Held>,
     started: Instant,
-    request_id: HeaderValue,
+    request_id: RequestId,
     client: IpAddr,
     line: Option<Line>,
     service: Option<usize>,
@@ -57,13 +59,19 @@ pub struct Record {
     complete: bool,
 }
 
+/// The id of a request: ours, or a trusted proxy's.
+type RequestId = SmallVec<[u8; 32]>;
+
+/// The most bytes of an id that a trusted proxy gives.
+const ID_BYTES: usize = 128;
+
 /// What only the access log wants.
 struct Line {
     time: SystemTime,
     method: http::Method,
-    host: HeaderValue,
-    target: http::Uri,
-    user_agent: Option<HeaderValue>,
+    host: Box<[u8]>,
+    target: http::uri::PathAndQuery,
+    user_agent: Box<[u8]>,
 }
 
 impl Record {
@@ -71,24 +79,27 @@ impl Record {
     pub fn begin(
         worker: &Rc<Worker>,
         connection: &Rc<Connection>,
-        request: &Request<ClientBody>,
+        head: &RequestHead,
         table: &Rc<Held>,
     ) -> Self {
         worker.stats.requests_in_flight.inc();
         worker.in_flight.set(worker.in_flight.get() + 1);
         connection.lifeline.began();
-        let fields = request.headers();
-        let given = fields.get(REQUEST_ID).filter(|id| connection.trusted && id.len() <= 128);
+        let fields = &head.fields;
+        let given = fields.get(REQUEST_ID).filter(|id| connection.trusted && id.len() <= ID_BYTES);
         let line = worker.shared.log.is_some().then(|| Line {
             time: SystemTime::now(),
-            method: request.method().clone(),
-            host: fields.get(http::header::HOST).cloned().unwrap_or(HeaderValue::from_static("")),
-            target: request.uri().clone(),
-            user_agent: fields.get(http::header::USER_AGENT).cloned(),
+            method: head.method.clone(),
+            host: match &head.authority {
+                Some(authority) => authority.as_str().as_bytes().into(),
+                None => fields.get("host").unwrap_or_default().into(),
+            },
+            target: head.target.clone(),
+            user_agent: fields.get("user-agent").unwrap_or_default().into(),
         });
         Self {
             started: Instant::now(),
-            request_id: given.cloned().unwrap_or_else(|| new_id(worker)),
+            request_id: given.map_or_else(|| new_id(worker), SmallVec::from_slice),
             client: client(connection, fields),
             worker: Rc::clone(worker),
             connection: Rc::clone(connection),
@@ -172,7 +183,7 @@ impl Record {
     }
 
     /// The id of the request.
-    pub fn request_id(&self) -> &HeaderValue {
+    pub fn request_id(&self) -> &[u8] {
         &self.request_id
     }
 
@@ -234,12 +245,12 @@ impl Record {
     }
 
     /// Sends the answer on, and the record with its body, or to its tunnel.
-    pub fn attach(mut self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
-        self.status = response.status().as_u16();
+    pub fn attach(mut self, mut answer: Answer) -> Answer {
+        self.status = answer.status.as_u16();
         // An answer without a body is complete with its head.
-        self.complete = response.body().is_ended();
-        response.body_mut().record = Some(self);
-        response
+        self.complete = answer.body.is_ended();
+        answer.body.record = Some(self);
+        answer
     }
 
     /// A tunnel ended.
@@ -279,15 +290,14 @@ impl Record {
 
     fn write(&mut self, sample: &Sample) {
         let (Some(log), Some(line)) = (&self.worker.shared.log, self.line.take()) else { return };
-        let host = line.target.authority().map_or(line.host.as_bytes(), |name| name.as_str().as_bytes());
         log.log(Entry {
             time: line.time,
             texts: Texts::new(&RawTexts {
-                request_id: self.request_id.as_bytes(),
-                host,
-                path: line.target.path_and_query().map_or("", |path| path.as_str()).as_bytes(),
+                request_id: &self.request_id,
+                host: &line.host,
+                path: line.target.as_str().as_bytes(),
                 service: self.service_name().unwrap_or("").as_bytes(),
-                user_agent: line.user_agent.as_ref().map_or(&[], HeaderValue::as_bytes),
+                user_agent: &line.user_agent,
             }),
             client: self.client,
             connection: self.connection.id,
@@ -326,7 +336,7 @@ impl Drop for Record {
 }
 
 /// A fresh id: 128 random bits, in hexadecimal.
-fn new_id(worker: &Worker) -> HeaderValue {
+fn new_id(worker: &Worker) -> RequestId {
     let bits = (u128::from(worker.random()) << 64) | u128::from(worker.random());
-    HeaderValue::from_bytes(&hex::digits::<32>(bits)).unwrap_or(HeaderValue::from_static("0"))
+    RequestId::from_buf(hex::digits::<32>(bits))
 }

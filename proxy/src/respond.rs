@@ -3,18 +3,29 @@
 mod redirect;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, StatusCode};
 use serde_json::json;
 use sidetrack_config::model::Carriers;
 
 use crate::error::Failure;
+use crate::fields::Fields;
 use crate::forward::rewrite::vary;
+use crate::head::RequestHead;
 use crate::identify::{CookieChange, join};
 use crate::record::{Record, ResponseBody, receipt};
 use crate::route::table::Table;
 use crate::worker::Worker;
 pub use redirect::{location, redirect};
+
+/// An answer, of an upstream or our own.
+pub struct Answer<B = ResponseBody> {
+    /// The status.
+    pub status: StatusCode,
+    /// The fields.
+    pub fields: Fields,
+    /// The body.
+    pub body: B,
+}
 
 /// What an error looks like for this client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,45 +40,28 @@ pub enum Dress {
     HeadOnly,
 }
 
-/// What a request says of itself that decides how an error would look. Kept of every request and read only where there
-/// is an error.
-#[derive(Clone, Debug)]
-pub struct Tastes {
-    content_type: Option<HeaderValue>,
-    accept: Option<HeaderValue>,
-    is_head: bool,
-}
-
-impl Tastes {
-    /// Those of `request`.
-    pub fn of<B>(request: &Request<B>) -> Self {
-        Self {
-            content_type: request.headers().get(header::CONTENT_TYPE).cloned(),
-            accept: request.headers().get(header::ACCEPT).cloned(),
-            is_head: *request.method() == Method::HEAD,
-        }
-    }
-
-    /// What an error looks like to them.
-    pub fn dress(&self) -> Dress {
-        if text(self.content_type.as_ref()).starts_with("application/grpc") {
-            Dress::Grpc
-        } else if self.is_head {
-            Dress::HeadOnly
-        } else if prefers_html(text(self.accept.as_ref())) {
-            Dress::Page
+impl Dress {
+    /// What an error looks like to who sent `head`.
+    pub fn of(head: &RequestHead) -> Self {
+        let text = |name: &str| head.fields.text(name).unwrap_or_default();
+        if text("content-type").starts_with("application/grpc") {
+            Self::Grpc
+        } else if head.method == Method::HEAD {
+            Self::HeadOnly
+        } else if prefers_html(text("accept")) {
+            Self::Page
         } else {
-            Dress::Problem
+            Self::Problem
         }
     }
-}
-
-fn text(value: Option<&HeaderValue>) -> &str {
-    value.and_then(|value| value.to_str().ok()).unwrap_or("")
 }
 
 /// Whether `text/html` is named, and nothing of JSON is liked better (RFC 9110 section 12.5.1).
 fn prefers_html(accept: &str) -> bool {
+    // Most clients that are no browsers name it nowhere.
+    if !accept.as_bytes().windows(4).any(|word| word.eq_ignore_ascii_case(b"html")) {
+        return false;
+    }
     let quality = |wanted: &dyn Fn(&str) -> bool| {
         let mut best: Option<f32> = None;
         for item in accept.split(',') {
@@ -91,18 +85,16 @@ fn prefers_html(accept: &str) -> bool {
 }
 
 /// The answer for a failure, which is then on the record.
-pub fn failure(failure: &Failure, dress: Dress, record: &mut Record) -> Response<ResponseBody> {
+pub fn failure(failure: &Failure, dress: Dress, record: &mut Record) -> Answer {
     record.failed(failure.code);
-    let context = Context {
-        service: record.service_name(),
-        request_id: record.request_id().to_str().unwrap_or_default(),
-    };
+    let request_id = std::str::from_utf8(record.request_id()).unwrap_or_default();
+    let context = Context { service: record.service_name(), request_id };
     let close = failure.code.answer().close && !record.is_http2();
-    let mut response = dressed(failure, dress, &context);
+    let Answer { status, mut fields, body } = dressed(failure, dress, &context);
     if close {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        fields.insert("connection", b"close");
     }
-    response.map(ResponseBody::own)
+    Answer { status, fields, body: ResponseBody::own(body) }
 }
 
 /// What an error says besides itself.
@@ -115,51 +107,38 @@ pub struct Context<'a> {
 }
 
 /// An error in its dress; nothing but its arguments decides what it says.
-pub fn dressed(failure: &Failure, dress: Dress, context: &Context<'_>) -> Response<Bytes> {
-    let body = match dress {
-        Dress::Problem | Dress::HeadOnly => problem(failure, context),
-        Dress::Page => page(failure, context),
-        Dress::Grpc => String::new(),
+pub fn dressed(failure: &Failure, dress: Dress, context: &Context<'_>) -> Answer<Bytes> {
+    let (kind, body) = match dress {
+        Dress::Problem => ("application/problem+json", problem(failure, context)),
+        Dress::HeadOnly => ("application/problem+json", String::new()),
+        Dress::Page => ("text/html; charset=utf-8", page(failure, context)),
+        Dress::Grpc => ("application/grpc", String::new()),
     };
-    let mut response = Response::new(if dress == Dress::HeadOnly { Bytes::new() } else { Bytes::from(body) });
-    let fields = response.headers_mut();
-    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    fields.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static(match dress {
-            Dress::Problem | Dress::HeadOnly => "application/problem+json",
-            Dress::Page => "text/html; charset=utf-8",
-            Dress::Grpc => "application/grpc",
-        }),
-    );
+    let mut fields = Fields::default();
+    fields.append("cache-control", b"no-store");
+    fields.append("content-type", kind.as_bytes());
+    let mut status = StatusCode::from_u16(failure.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if dress == Dress::Grpc {
         // Trailers-only: the status of HTTP is 200, and gRPC's stands in the one head that there is.
-        fields.insert(
-            HeaderName::from_static("grpc-status"),
-            HeaderValue::from(u16::from(failure.code.answer().grpc)),
-        );
+        status = StatusCode::OK;
+        fields.append("grpc-status", failure.code.answer().grpc.to_string().as_bytes());
         let message = percent_encoded(&format!("{}: {}", failure.code, failure.detail));
-        if let Ok(message) = HeaderValue::try_from(message) {
-            fields.insert(HeaderName::from_static("grpc-message"), message);
-        }
-        return response;
+        fields.append("grpc-message", message.as_bytes());
+    } else {
+        explain_status(&mut fields, failure);
     }
-    explain_status(fields, failure);
-    *response.status_mut() =
-        StatusCode::from_u16(failure.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response
+    Answer { status, fields, body: Bytes::from(body) }
 }
 
 /// Fields that RFC 9110 wants beside a status.
-fn explain_status(fields: &mut HeaderMap, failure: &Failure) {
+fn explain_status(fields: &mut Fields, failure: &Failure) {
     match failure.status() {
         // RFC 9110 section 15.5.2: a 401 names a way to authenticate.
-        401 => fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("PreviewToken")),
-        405 => fields
-            .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")),
-        503 => fields.insert(header::RETRY_AFTER, HeaderValue::from_static("1")),
-        _ => None,
-    };
+        401 => fields.append("www-authenticate", b"PreviewToken"),
+        405 => fields.append("allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        503 => fields.append("retry-after", b"1"),
+        _ => {}
+    }
 }
 
 fn problem(failure: &Failure, context: &Context<'_>) -> String {
@@ -233,34 +212,29 @@ fn percent_encoded(text: &str) -> String {
 }
 
 /// What every answer gets: `Vary`, and for keyed ones the receipt, cache safety and the cookie.
-pub fn finish(response: &mut Response<ResponseBody>, worker: &Worker, table: &Table, record: &Record) {
+pub fn finish(answer: &mut Answer, worker: &Worker, table: &Table, record: &Record) {
     let carriers = &table.estate.carriers;
-    let is_tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let fields = response.headers_mut();
+    let is_tunnel = answer.status == StatusCode::SWITCHING_PROTOCOLS;
+    let fields = &mut answer.fields;
     if worker.leaving.get() && !record.is_http2() && !is_tunnel {
-        fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        fields.insert("connection", b"close");
     }
-    if let Some(name) = carriers.header.as_deref() {
-        match name {
-            "x-pr-id" => vary(fields, &HeaderValue::from_static("X-PR-ID")),
-            other => {
-                if let Ok(name) = HeaderValue::from_str(other) {
-                    vary(fields, &name);
-                }
-            }
-        }
+    match carriers.header.as_deref() {
+        Some("x-pr-id") => vary(fields, "X-PR-ID"),
+        Some(other) => vary(fields, other),
+        None => {}
     }
     if let Some(entry) = record.receipt() {
         receipt::prepend(fields, entry);
     }
     if record.identity().is_some_and(|identity| identity.is_private) {
-        fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+        fields.insert("cache-control", b"private, no-store");
     }
     cookie(fields, carriers, record);
 }
 
 /// Sets, or clears, the cookie that lets the further requests of a page follow.
-fn cookie(fields: &mut HeaderMap, carriers: &Carriers, record: &Record) {
+fn cookie(fields: &mut Fields, carriers: &Carriers, record: &Record) {
     let (Some(name), Some(identity)) = (carriers.cookie.as_deref(), record.identity()) else { return };
     let secure = if record.is_secure() { "; Secure" } else { "" };
     let text = match record.cookie() {
@@ -270,11 +244,9 @@ fn cookie(fields: &mut HeaderMap, carriers: &Carriers, record: &Record) {
         }
         CookieChange::Clear => format!("{name}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax{secure}"),
     };
-    if let Ok(value) = HeaderValue::try_from(text) {
-        fields.append(header::SET_COOKIE, value);
-    }
+    fields.append("set-cookie", text.as_bytes());
     // What the browser has cached belongs to the other version. The field works on TLS only.
     if record.is_secure() {
-        fields.insert(HeaderName::from_static("clear-site-data"), HeaderValue::from_static("\"cache\""));
+        fields.insert("clear-site-data", b"\"cache\"");
     }
 }

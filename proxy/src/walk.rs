@@ -6,8 +6,6 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Request, Response};
-
 use crate::accept::body::ClientBody;
 use crate::accept::connection::Connection;
 use crate::accept::hints::Hints;
@@ -20,42 +18,43 @@ use crate::forward::deadline::within;
 use crate::forward::forwarded::scheme;
 use crate::forward::outgoing::Via;
 use crate::forward::{Outgoing, filters, forward};
-use crate::head::HttpHead;
+use crate::head::{HttpHead, RequestHead};
 use crate::identify::identify;
 use crate::pick::{self, Way};
-use crate::record::{Record, ResponseBody};
-use crate::respond;
+use crate::record::Record;
+use crate::respond::{self, Answer, Dress};
 use crate::route::route;
 use crate::route::table::Table;
 use crate::worker::Worker;
 
 /// Answers one request. Whatever happens, there is one answer and one record. `hints` takes 1xx answers to the client.
 pub async fn serve(
-    worker: Rc<Worker>,
-    connection: Rc<Connection>,
-    request: Request<ClientBody>,
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    head: RequestHead,
+    body: ClientBody,
     hints: Arc<Hints>,
-) -> Response<ResponseBody> {
+) -> Answer {
     let table = worker.table.get();
-    let mut record = Record::begin(&worker, &connection, &request, &table);
-    let tastes = respond::Tastes::of(&request);
-    let answer = walk(&worker, &connection, &table, request, hints, &mut record).await;
-    let mut response = match answer {
-        Ok(response) => response,
-        Err(failure) => respond::failure(&failure, tastes.dress(), &mut record),
+    let mut record = Record::begin(worker, connection, &head, &table);
+    let dress = Dress::of(&head);
+    let walked = pin!(walk(worker, connection, &table, (head, body), hints, &mut record)).await;
+    let mut answer = match walked {
+        Ok(answer) => answer,
+        Err(failure) => respond::failure(&failure, dress, &mut record),
     };
-    respond::finish(&mut response, &worker, &table, &record);
-    record.attach(response)
+    respond::finish(&mut answer, worker, &table, &record);
+    record.attach(answer)
 }
 
 /// Answers what came in place of a request. It has its record as every request.
-pub fn refuse(worker: &Rc<Worker>, connection: &Rc<Connection>, failure: &Failure) -> Response<ResponseBody> {
+pub fn refuse(worker: &Rc<Worker>, connection: &Rc<Connection>, failure: &Failure) -> Answer {
     let table = worker.table.get();
-    let request = Request::new(ClientBody::Empty);
-    let mut record = Record::begin(worker, connection, &request, &table);
-    let mut response = respond::failure(failure, respond::Tastes::of(&request).dress(), &mut record);
-    respond::finish(&mut response, worker, &table, &record);
-    record.attach(response)
+    let head = RequestHead::none();
+    let mut record = Record::begin(worker, connection, &head, &table);
+    let mut answer = respond::failure(failure, Dress::of(&head), &mut record);
+    respond::finish(&mut answer, worker, &table, &record);
+    record.attach(answer)
 }
 
 /// The walk itself.
@@ -63,27 +62,26 @@ async fn walk(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     table: &Table,
-    request: Request<ClientBody>,
+    (head, body): (RequestHead, ClientBody),
     hints: Arc<Hints>,
     record: &mut Record,
-) -> Result<Response<ResponseBody>, Failure> {
+) -> Result<Answer, Failure> {
     if worker.is_full() {
         return Err(Failure::new(Code::Overloaded, "too many requests are under way; try again"));
     }
-    let (parts, body) = request.into_parts();
-    let authority = check(&parts, &TargetLimit(worker.limits.uri_bytes))?;
-    let head = HttpHead::new(&parts, authority.to_str().unwrap_or_default(), connection.secure);
-    let identity = identify(&head, table)?;
+    let authority = check(&head, &TargetLimit(worker.limits.uri_bytes))?;
+    let view = HttpHead::new(&head, &authority, connection.secure);
+    let identity = identify(&view, table)?;
     record.identified(&identity);
-    let rule = route(&head, &identity, table)?;
+    let rule = route(&view, &identity, table)?;
     let way = pick::way(rule, table, worker.random())?;
     record.routed(way);
-    admit(&head, &identity.keys, record.client(), table)?;
+    admit(&view, &identity.keys, record.client(), table)?;
     let (backend, service) = match way {
         Way::To(backend, service) => (backend, service),
         Way::Redirect(to) => {
-            let scheme = scheme(connection, &parts.headers);
-            return respond::redirect(to, rule, &head, &identity, scheme);
+            let scheme = scheme(connection, &head.fields);
+            return Ok(respond::redirect(to, rule, &view, &identity, scheme));
         }
     };
     let (target, reason) =
@@ -92,11 +90,11 @@ async fn walk(
     let decision = Decision { identity, rule, backend, service, target, reason, generation };
     record.decided(&decision);
     let via = Via { worker, connection, table, request_id: record.request_id() };
-    let outgoing = Outgoing::new(parts, Source::new(body), &decision, authority, hints, &via)?;
+    let outgoing = Outgoing::new(head, Source::new(body), &decision, authority, hints, &via)?;
     let forwarding = pin!(forward(worker, connection, &decision, outgoing, record));
-    let mut response = within(&decision, forwarding).await?;
-    filters::answer(response.headers_mut(), &decision);
-    Ok(response)
+    let mut answer = within(&decision, forwarding).await?;
+    filters::answer(&mut answer.fields, &decision);
+    Ok(answer)
 }
 
 #[cfg(test)]

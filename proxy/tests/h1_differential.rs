@@ -21,7 +21,7 @@ use sidetrack_proxy::h1::request::parse;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Where we refuse what hyper takes, and why that is right.
-const STRICTER: [(&str, &str); 8] = [
+const STRICTER: [(&str, &str); 9] = [
     ("a line of the head ends without CR", "some readers don't end a line there"),
     (
         "there are two Content-Length fields",
@@ -36,13 +36,18 @@ const STRICTER: [(&str, &str); 8] = [
     ("there are two Transfer-Encoding fields", "the same in two lines"),
     ("the request target holds a character that has to be percent-encoded", "cut by one, sent on by another"),
     ("Transfer-Encoding is newer than the version of the request", "RFC 9112 section 6.1"),
+    (
+        "the request target is no path",
+        "a host and a port are the target of CONNECT only: RFC 9112 section 3.2.3",
+    ),
 ];
 
 /// What a reader made of a head.
 #[derive(Debug, PartialEq, Eq)]
 struct Read {
     method: String,
-    target: String,
+    /// The authority where the target is absolute, and the path.
+    target: (Option<String>, Option<String>),
     fields: Vec<(String, Vec<u8>)>,
     /// The length of the body; `None`: in chunks.
     length: Option<u64>,
@@ -50,16 +55,24 @@ struct Read {
 
 fn ours(bytes: &[u8]) -> Result<Option<Read>, Fault> {
     Ok(parse(bytes, 100)?.map(|(head, _)| Read {
-        method: head.parts.method.to_string(),
-        target: head.parts.uri.to_string(),
-        fields: fields(&head.parts.headers),
+        method: head.head.method.to_string(),
+        target: (head.head.authority.map(|name| name.to_string()), Some(head.head.target.to_string())),
+        fields: sorted(
+            head.head
+                .fields
+                .iter()
+                .map(|(name, value)| (String::from_utf8(name.to_vec()).unwrap(), value.to_vec())),
+        ),
         length: head.body.left(),
     }))
 }
 
 fn fields(map: &http::HeaderMap) -> Vec<(String, Vec<u8>)> {
-    let mut list: Vec<_> =
-        map.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
+    sorted(map.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())))
+}
+
+fn sorted(fields: impl Iterator<Item = (String, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {
+    let mut list: Vec<_> = fields.collect();
     // Between different names the order means nothing, and a map has its own.
     list.sort_by(|one, other| one.0.cmp(&other.0));
     list
@@ -73,7 +86,10 @@ async fn hypers(bytes: Vec<u8>) -> Option<Read> {
     let service = service_fn(move |request: Request<Incoming>| {
         let read = Read {
             method: request.method().to_string(),
-            target: request.uri().to_string(),
+            target: (
+                request.uri().authority().map(ToString::to_string),
+                request.uri().path_and_query().map(ToString::to_string),
+            ),
             fields: fields(request.headers()),
             length: request.body().size_hint().exact(),
         };

@@ -4,9 +4,9 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
 
 use super::http1::io::Shared;
+use crate::fields::Fields;
 use crate::h1::Fault;
 
 /// Why a body broke off.
@@ -39,7 +39,7 @@ pub enum ClientBody {
 pub struct Stream {
     frames: h2::RecvStream,
     piece: Bytes,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Fields>,
     ended: bool,
     /// What is left of the length that the head announced.
     left: Option<u64>,
@@ -56,7 +56,7 @@ impl Stream {
             match ready!(self.frames.poll_data(cx)).transpose()? {
                 Some(data) => self.piece = data,
                 None => {
-                    self.trailers = ready!(self.frames.poll_trailers(cx))?;
+                    self.trailers = ready!(self.frames.poll_trailers(cx))?.map(|map| Fields::of(&map, 0));
                     self.ended = true;
                 }
             }
@@ -130,7 +130,7 @@ impl ClientBody {
     }
 
     /// The trailers, once, after the end.
-    pub fn take_trailers(&mut self) -> Option<HeaderMap> {
+    pub fn take_trailers(&mut self) -> Option<Fields> {
         match self {
             Self::Empty => None,
             Self::Http1(io) => io.borrow_mut().body.take_trailers(),

@@ -9,7 +9,6 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderValue;
 use proxy_protocol_rs::ParseError;
 use sidetrack_config::model::{Listener, contains};
 use tokio::io::AsyncReadExt;
@@ -68,43 +67,38 @@ pub struct Connection {
     /// Whether it speaks HTTP/2.
     pub is_http2: bool,
     /// `X-Forwarded-For` of this peer.
-    pub forwarded_for: HeaderValue,
+    pub forwarded_for: Box<str>,
     /// `X-Forwarded-Port`.
-    pub port_value: HeaderValue,
+    pub port: Box<str>,
     /// 1xx answers on their way to the client.
     pub hints: Arc<Hints>,
     /// Its phases, for time-outs and the drain.
     pub lifeline: Rc<Lifeline>,
     /// `for=` of our element of `Forwarded`.
     node: Box<str>,
-    forwarded: RefCell<(HeaderValue, HeaderValue)>,
+    /// The last authority that was asked for, and our element of `Forwarded` for it.
+    forwarded: RefCell<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Connection {
-    /// `X-Forwarded-Proto`.
-    pub fn scheme_value(&self) -> HeaderValue {
-        HeaderValue::from_static(self.scheme())
-    }
-
     /// `http` or `https`.
     pub const fn scheme(&self) -> &'static str {
         if self.secure { "https" } else { "http" }
     }
 
-    /// Our element of `Forwarded` for a request to `authority`; the last one is kept, since most connections ask for
-    /// one host.
-    pub fn forwarded(&self, authority: &HeaderValue) -> HeaderValue {
-        let mut last = self.forwarded.borrow_mut();
-        if last.0 != authority || last.1.is_empty() {
-            let host = authority.to_str().unwrap_or_default();
+    /// Shows `using` our element of `Forwarded` for a request to `authority`; the last one is kept, since most
+    /// connections ask for one host.
+    pub fn with_forwarded(&self, authority: &[u8], using: impl FnOnce(&[u8])) {
+        let (last, element) = &mut *self.forwarded.borrow_mut();
+        if *last != authority || element.is_empty() {
             // A host with a port or in brackets is no token, and has to be quoted (RFC 7239 section 4).
-            let quote = if host.contains([':', '[']) { "\"" } else { "" };
-            let text = ["for=", &self.node, ";host=", quote, host, quote, ";proto=", self.scheme()].concat();
-            if let Ok(value) = HeaderValue::try_from(text) {
-                *last = (authority.clone(), value);
-            }
+            let quote: &[u8] = if authority.iter().any(|byte| b":[".contains(byte)) { b"\"" } else { b"" };
+            let (node, scheme) = (self.node.as_bytes(), self.scheme().as_bytes());
+            *element = [b"for=", node, b";host=", quote, authority, quote, b";proto=", scheme].concat();
+            last.clear();
+            last.extend_from_slice(authority);
         }
-        last.1.clone()
+        using(element);
     }
 }
 
@@ -257,8 +251,6 @@ fn connection(
     is_http2: bool,
     lifeline: &Rc<Lifeline>,
 ) -> Rc<Connection> {
-    let text = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
-    let empty = HeaderValue::from_static("");
     let listener = door.listener();
     Rc::new(Connection {
         id: worker.next_connection(),
@@ -266,13 +258,13 @@ fn connection(
         trusted: contains(&listener.trusted_proxies, peer.ip()),
         secure,
         is_http2,
-        forwarded_for: text(peer.ip().to_canonical().to_string()),
-        port_value: text(local.port().to_string()),
+        forwarded_for: peer.ip().to_canonical().to_string().into(),
+        port: local.port().to_string().into(),
         node: node(peer.ip().to_canonical()).into(),
         listener,
         hints: Arc::default(),
         lifeline: Rc::clone(lifeline),
-        forwarded: RefCell::new((empty.clone(), empty)),
+        forwarded: RefCell::default(),
     })
 }
 

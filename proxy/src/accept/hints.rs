@@ -5,29 +5,36 @@ use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
-use http::{HeaderMap, Response, StatusCode};
+use http::{Response, StatusCode};
 
+use crate::fields::Fields;
 use crate::forward::rewrite::strip_hop_by_hop;
+use crate::h1::write;
 
 /// The most that wait for one client: what does not fit is left out, since all but the final answer are optional.
 const MOST: usize = 8;
+
+/// One of them.
+#[derive(Debug)]
+pub struct Hint {
+    status: StatusCode,
+    fields: Fields,
+}
 
 /// The 1xx answers that wait. The upstream's side fills it from a callback that has to be `Send`; it is the same
 /// thread all the same.
 #[derive(Debug, Default)]
 pub struct Hints {
-    waiting: Mutex<Vec<Response<()>>>,
+    waiting: Mutex<Vec<Hint>>,
     any: AtomicBool,
     waker: AtomicWaker,
 }
 
 impl Hints {
     /// Sends a 1xx head before the final answer.
-    pub fn send(&self, status: StatusCode, fields: &HeaderMap) {
-        let mut hint = Response::new(());
-        *hint.status_mut() = status;
-        *hint.headers_mut() = fields.clone();
-        strip_hop_by_hop(hint.headers_mut());
+    pub fn send(&self, status: StatusCode, mut fields: Fields) {
+        strip_hop_by_hop(&mut fields);
+        let hint = Hint { status, fields };
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.len() < MOST {
             waiting.push(hint);
@@ -48,23 +55,25 @@ impl Hints {
     }
 
     /// Takes those that wait.
-    pub fn take(&self) -> Vec<Response<()>> {
+    pub fn take(&self) -> Vec<Hint> {
         self.any.store(false, Ordering::Release);
         std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// A 1xx head as HTTP/1.1 writes it.
-pub fn as_http1(hint: &Response<()>) -> Vec<u8> {
-    let status = hint.status();
-    let mut head =
-        format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or("")).into_bytes();
-    for (name, value) in hint.headers() {
-        head.extend_from_slice(name.as_str().as_bytes());
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value.as_bytes());
-        head.extend_from_slice(b"\r\n");
+impl Hint {
+    /// Writes it as HTTP/1.1 does.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        write::status_line(out, self.status);
+        self.fields.write(out, &[]);
+        out.extend_from_slice(b"\r\n");
     }
-    head.extend_from_slice(b"\r\n");
-    head
+
+    /// As HTTP/2 has it.
+    pub fn to_http2(&self) -> Response<()> {
+        let mut hint = Response::new(());
+        *hint.status_mut() = self.status;
+        *hint.headers_mut() = self.fields.to_map();
+        hint
+    }
 }

@@ -11,19 +11,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Request, Response};
-
 use self::answer::Answering;
 use self::io::{Io, Shared, Upgraded};
 use super::body::ClientBody;
 use super::connection::{Connection, Signal};
-use super::hints::{Hints, as_http1};
+use super::hints::Hints;
 use super::wire::Wire;
 use crate::error::{Code, Failure};
 use crate::h1::Fault;
 use crate::h1::buffer::SIZE;
-use crate::h1::request::{RequestHead, TARGET, parse};
-use crate::record::ResponseBody;
+use crate::h1::request::{Received, TARGET, parse};
+use crate::respond::Answer;
 use crate::walk;
 use crate::worker::Worker;
 
@@ -67,7 +65,7 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, wire: Wire) {
 ///
 /// # Errors
 /// What came is no request that we read; the answer ends the connection.
-async fn next(worker: &Worker, connection: &Connection, io: &Shared) -> Result<Option<RequestHead>, Failure> {
+async fn next(worker: &Worker, connection: &Connection, io: &Shared) -> Result<Option<Received>, Failure> {
     let limits = &worker.limits;
     let most = limits.header_bytes.max(SIZE);
     let mut seen = 0;
@@ -137,9 +135,9 @@ fn too_slow() -> Failure {
 }
 
 /// Walks one request and answers it.
-async fn one(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Shared, head: RequestHead) -> End {
-    let RequestHead { parts, body, persists, is_http10, expects } = head;
-    let is_head = parts.method == http::Method::HEAD;
+async fn one(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Shared, received: Received) -> End {
+    let Received { head, body, persists, is_http10, expects } = received;
+    let is_head = head.method == http::Method::HEAD;
     let is_empty = body.is_ended();
     {
         let mut io = io.borrow_mut();
@@ -147,9 +145,8 @@ async fn one(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Shared, head
         io.expects = expects;
     }
     let body = if is_empty { ClientBody::Empty } else { ClientBody::Http1(Rc::clone(io)) };
-    let request = Request::from_parts(parts, body);
     let hints = &connection.hints;
-    let walking = pin!(walk::serve(Rc::clone(worker), Rc::clone(connection), request, Arc::clone(hints)));
+    let walking = pin!(walk::serve(worker, connection, head, body, Arc::clone(hints)));
     let Some(response) = answered(walking, io, hints, is_http10).await else { return End::Gone };
     let persists = persists && connection.lifeline.signal() != Signal::Finish;
     answer(io, response, Answering { persists, is_http10, is_head, date: worker.date() }).await
@@ -158,11 +155,11 @@ async fn one(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Shared, head
 /// Waits for the answer, and sends 1xx answers meanwhile. `None`: the client has gone; dropping the walk then ends what
 /// was under way for it.
 async fn answered(
-    mut walking: Pin<&mut impl Future<Output = Response<ResponseBody>>>,
+    mut walking: Pin<&mut impl Future<Output = Answer>>,
     io: &Shared,
     hints: &Hints,
     is_http10: bool,
-) -> Option<Response<ResponseBody>> {
+) -> Option<Answer> {
     poll_fn(|cx| {
         hints.register(cx.waker());
         let answer = walking.as_mut().poll(cx);
@@ -170,7 +167,7 @@ async fn answered(
         if hints.any() {
             let heads = hints.take();
             if !is_http10 {
-                heads.iter().for_each(|hint| io.output.extend(as_http1(hint)));
+                heads.iter().for_each(|hint| hint.write(&mut io.output));
             }
         }
         match answer {
@@ -185,9 +182,10 @@ async fn answered(
 }
 
 /// Writes an answer; a tunnel that begins with it is run to its end.
-async fn answer(io: &Shared, response: Response<ResponseBody>, how: Answering) -> End {
-    let (parts, mut body) = response.into_parts();
-    let mut message = how.begin(&mut io.borrow_mut(), &parts, &body);
+async fn answer(io: &Shared, answer: Answer, how: Answering) -> End {
+    let Answer { status, fields, mut body } = answer;
+    let mut message = how.begin(&mut io.borrow_mut(), status, &fields, &body);
+    drop(fields);
     let written = poll_fn(|cx| message.poll(io, &mut body, cx)).await;
     if written.is_err() {
         return End::Gone;

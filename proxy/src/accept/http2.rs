@@ -14,7 +14,7 @@ use bytes::Bytes;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
-use http::header::{CONTENT_LENGTH, DATE};
+use http::uri::PathAndQuery;
 use http::{Request, Response};
 use tokio::time::{Instant, Sleep};
 
@@ -22,7 +22,10 @@ use super::body::{ClientBody, Stream};
 use super::connection::{Connection, Signal};
 use super::hints::Hints;
 use super::wire::Wire;
+use crate::fields::Fields;
+use crate::head::RequestHead;
 use crate::record::ResponseBody;
+use crate::respond::Answer;
 use crate::walk;
 use crate::worker::Worker;
 pub use tunnel::StreamIo;
@@ -116,23 +119,28 @@ async fn stream(
     let date = worker.date();
     let hints = Arc::<Hints>::default();
     // An extended CONNECT (RFC 8441): its body is the tunnel.
-    let (body, recv) = match parts.extensions.get::<Protocol>() {
-        Some(_) => (ClientBody::Empty, Some(body)),
-        None => {
-            let length =
-                parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-            (ClientBody::Http2(Stream::new(body, length)), None)
-        }
+    let protocol = parts.extensions.get::<Protocol>();
+    let is_websocket = protocol.is_some_and(|name| name.as_str() == "websocket");
+    let is_tunnel = protocol.is_some();
+    let head = head(parts, is_websocket);
+    let (body, recv) = if is_tunnel {
+        (ClientBody::Empty, Some(body))
+    } else {
+        let length = head.fields.text("content-length").and_then(|length| length.parse().ok());
+        (ClientBody::Http2(Stream::new(body, length)), None)
     };
-    let walking = pin!(walk::serve(worker, connection, Request::from_parts(parts, body), Arc::clone(&hints)));
-    let Some(response) = answered(walking, &hints, &mut respond).await else { return };
-    let (mut parts, mut body) = response.into_parts();
-    if let Some(date) = date.filter(|_| !parts.headers.contains_key(DATE)) {
-        parts.headers.insert(DATE, date);
+    let walking = pin!(walk::serve(&worker, &connection, head, body, Arc::clone(&hints)));
+    let Some(answer) = answered(walking, &hints, &mut respond).await else { return };
+    let Answer { status, mut fields, mut body } = answer;
+    if let Some(date) = date.filter(|_| !fields.contains("date")) {
+        fields.append("date", date.as_bytes());
     }
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.headers_mut() = fields.to_map();
     let tunnel = body.take_tunnel();
     let ends = tunnel.is_none() && body.is_ended();
-    let Ok(send) = respond.send_response(Response::from_parts(parts, ()), ends) else { return };
+    let Ok(send) = respond.send_response(response, ends) else { return };
     match (tunnel, recv) {
         (Some((tunnel, record)), Some(recv)) => tunnel.run(StreamIo::new(send, recv), record).await,
         (None, _) if !ends => pump(send, body).await,
@@ -140,19 +148,36 @@ async fn stream(
     }
 }
 
+/// The head of a request as every reader of ours has it.
+fn head(parts: http::request::Parts, is_websocket: bool) -> RequestHead {
+    let uri = parts.uri.into_parts();
+    RequestHead {
+        fields: Fields::of(&parts.headers, ADDED),
+        method: parts.method,
+        authority: uri.authority,
+        // Only a CONNECT has none, and is refused for its method.
+        target: uri.path_and_query.unwrap_or(PathAndQuery::from_static("*")),
+        version: parts.version,
+        is_websocket,
+    }
+}
+
+/// Fields that a request may get on its way.
+const ADDED: usize = 14;
+
 /// Waits for the answer, and sends 1xx answers meanwhile. `None`: the client reset the stream; dropping the walk then
 /// ends what was under way for it.
 async fn answered(
-    mut walking: Pin<&mut impl Future<Output = Response<ResponseBody>>>,
+    mut walking: Pin<&mut impl Future<Output = Answer>>,
     hints: &Hints,
     respond: &mut SendResponse<Bytes>,
-) -> Option<Response<ResponseBody>> {
+) -> Option<Answer> {
     poll_fn(|cx| {
         hints.register(cx.waker());
         let answer = walking.as_mut().poll(cx);
         if hints.any() {
             for hint in hints.take() {
-                let _ = respond.send_informational(hint);
+                let _ = respond.send_informational(hint.to_http2());
             }
         }
         match answer {
@@ -174,7 +199,7 @@ async fn pump(mut send: SendStream<Bytes>, mut body: ResponseBody) {
             Some(Ok(0)) => {
                 body.complete();
                 return match body.take_trailers() {
-                    Some(trailers) => drop(send.send_trailers(trailers)),
+                    Some(trailers) => drop(send.send_trailers(trailers.to_map())),
                     None => drop(send.send_data(Bytes::new(), true)),
                 };
             }

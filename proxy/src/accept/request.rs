@@ -1,12 +1,10 @@
 //! What a request must be before anything reads it: one authority, one that all readers take for the same; a
 //! method that we forward; a target that is a path.
 
-use h2::ext::Protocol;
-use http::header::HOST;
-use http::request::Parts;
-use http::{HeaderValue, Method, Version};
+use http::{Method, Version};
 
 use crate::error::{Code, Failure};
+use crate::head::RequestHead;
 
 /// The most bytes of a request target, from the limits.
 pub struct TargetLimit(pub usize);
@@ -16,58 +14,52 @@ pub struct TargetLimit(pub usize);
 /// # Errors
 /// `method_not_allowed` for CONNECT and TRACE (a CONNECT with `:protocol`, RFC 8441, is a WebSocket and allowed),
 /// `request_too_large` for the target, `malformed_request` for the rest.
-pub fn check(parts: &Parts, limit: &TargetLimit) -> Result<HeaderValue, Failure> {
-    let is_websocket = parts.extensions.get::<Protocol>().is_some_and(|name| name.as_str() == "websocket");
-    match parts.method {
-        Method::CONNECT if is_websocket => {}
+pub fn check(head: &RequestHead, limit: &TargetLimit) -> Result<Box<str>, Failure> {
+    match head.method {
+        Method::CONNECT if head.is_websocket => {}
         Method::CONNECT | Method::TRACE => {
-            let detail = format!("{} is not forwarded", parts.method);
+            let detail = format!("{} is not forwarded", head.method);
             return Err(Failure::new(Code::MethodNotAllowed, detail));
         }
         _ => {}
     }
-    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    let target = head.target.as_str();
     if target.len() > limit.0 {
         let detail = format!("the request target is longer than {} bytes", limit.0);
         return Err(Failure::new(Code::RequestTooLarge, detail).with_status(414));
     }
-    let is_asterisk = target == "*" && parts.method == Method::OPTIONS;
+    let is_asterisk = target == "*" && head.method == Method::OPTIONS;
     if !target.starts_with('/') && !is_asterisk {
         return Err(malformed("the request target is no path"));
     }
-    authority(parts)
+    authority(head).map(Box::from)
 }
 
 /// One authority: `:authority`, or that of an absolute target (RFC 9112 section 3.2.2), or `Host`. HTTP/1.1 must
 /// have exactly one `Host`; where there are two sources they must agree.
-fn authority(parts: &Parts) -> Result<HeaderValue, Failure> {
-    let mut hosts = parts.headers.get_all(HOST).iter();
+fn authority(head: &RequestHead) -> Result<&str, Failure> {
+    let mut hosts = head.fields.get_all("host");
     let host = hosts.next();
     if hosts.next().is_some() {
         return Err(malformed("there are two Host fields"));
     }
-    let of_target = parts.uri.authority();
-    if host.is_none() && parts.version == Version::HTTP_11 {
+    let of_target = head.authority.as_ref().map(|authority| authority.as_str().as_bytes());
+    if host.is_none() && head.version == Version::HTTP_11 {
         return Err(malformed("there is no Host field"));
     }
     let authority = match (of_target, host) {
-        (Some(target), Some(host)) if parts.version >= Version::HTTP_2 => {
-            if !host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes()) {
+        (Some(target), Some(host)) if head.version >= Version::HTTP_2 => {
+            if !host.eq_ignore_ascii_case(target) {
                 return Err(malformed(":authority and Host differ"));
             }
-            host.clone()
+            host
         }
-        (Some(target), _) => {
-            HeaderValue::from_str(target.as_str()).map_err(|_| malformed("the authority is no host"))?
-        }
-        (None, Some(host)) => host.clone(),
-        (None, None) => HeaderValue::from_static(""),
+        (Some(target), _) => target,
+        (None, Some(host)) => host,
+        (None, None) => b"",
     };
-    if authority.to_str().is_ok_and(is_host) {
-        Ok(authority)
-    } else {
-        Err(malformed("the authority is no host"))
-    }
+    let text = std::str::from_utf8(authority).ok().filter(|text| is_host(text));
+    text.ok_or_else(|| malformed("the authority is no host"))
 }
 
 /// `host` or `host:port` in the characters of RFC 3986 section 3.2.2, without userinfo. No `%`:
@@ -95,19 +87,18 @@ fn malformed(detail: &str) -> Failure {
 mod tests {
     use super::*;
 
-    fn parts(method: &str, target: &str, hosts: &[&str]) -> Parts {
-        let mut request = http::Request::builder().method(method).uri(target);
-        for host in hosts {
-            request = request.header("host", *host);
-        }
-        request.body(()).unwrap().into_parts().0
+    fn head(method: &str, target: &str, hosts: &[&str]) -> RequestHead {
+        let text = format!("{method} {target} HTTP/1.1\r\n");
+        let fields: String = hosts.iter().map(|host| format!("host: {host}\r\n")).collect();
+        let text = [text, fields, "\r\n".to_owned()].concat();
+        crate::h1::request::parse(text.as_bytes(), 10).unwrap().unwrap().0.head
     }
 
     #[test]
     fn one_authority() {
         let limit = TargetLimit(100);
         let check = |method: &str, target: &str, hosts: &[&str]| {
-            check(&parts(method, target, hosts), &limit).map(|value| value.to_str().unwrap().to_owned())
+            check(&head(method, target, hosts), &limit).map(String::from)
         };
         assert_eq!(check("GET", "/", &["a.example:80"]).unwrap(), "a.example:80");
         assert_eq!(check("GET", "http://b.example/", &["a.example"]).unwrap(), "b.example");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::StatusCode;
 
 use super::body::Gate;
 use super::broke_off;
@@ -20,13 +20,15 @@ use super::upstream_body::{FromHttp1, FromHttp2};
 use crate::accept::connection::Connection;
 use crate::accept::hints::Hints;
 use crate::error::{Code, Failure};
+use crate::fields::Fields;
 use crate::h1::response::ResponseHead;
 use crate::route::table::{Endpoint, Service};
 use crate::worker::Worker;
 
 /// One exchange with an upstream, its head received.
 pub(super) struct Exchange {
-    pub(super) head: Response<()>,
+    pub(super) status: StatusCode,
+    pub(super) fields: Fields,
     pub(super) body: Received,
 }
 
@@ -55,6 +57,9 @@ pub(super) enum Whose {
     Other,
 }
 
+/// Fields that an answer may get on its way.
+const ADDED: usize = 6;
+
 /// Sends the request over one connection and waits for the head of the answer.
 pub(super) async fn attempt(
     worker: &Rc<Worker>,
@@ -62,7 +67,7 @@ pub(super) async fn attempt(
     service: &Service,
     endpoint: &Arc<Endpoint>,
     lease: Lease,
-    outgoing: &mut Outgoing,
+    outgoing: &Outgoing,
 ) -> Result<Exchange, Lost> {
     let limit = outgoing.response_timeout.unwrap_or(service.timeouts.response);
     match lease {
@@ -101,13 +106,12 @@ async fn over_http1(
     mut lease: Leased<Http1>,
     outgoing: &Outgoing,
 ) -> Result<Exchange, Lost> {
-    let (head, framing) = outgoing.http1().ok_or_else(unbuilt)?;
+    let (head, framing) = outgoing.http1();
     let expects = outgoing.expects && framing != Framing::Ended;
     let mut upload = Upload::new(head, Rc::clone(&outgoing.source), framing, expects);
     let says_continue = outgoing.expects && connection.is_http2;
-    let method = outgoing.method();
     let mut heard = false;
-    let exchanged = lease.conn.exchange(&mut upload, &method, &mut heard, |status, fields| {
+    let exchanged = lease.conn.exchange(&mut upload, &outgoing.method, &mut heard, |status, fields| {
         // Over HTTP/1.1 100 is said to the client when its body is first asked for.
         if status != StatusCode::CONTINUE || says_continue {
             outgoing.hints.send(status, fields);
@@ -132,11 +136,9 @@ async fn over_http1(
 }
 
 fn received(worker: &Rc<Worker>, lease: Leased<Http1>, upload: Upload, received: ResponseHead) -> Exchange {
-    let mut head = Response::new(());
-    *head.status_mut() = received.status;
-    *head.headers_mut() = received.fields;
-    if received.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Exchange { head, body: Received::Upgrade(lease) };
+    let (status, fields) = (received.status, received.fields);
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Exchange { status, fields, body: Received::Upgrade(lease) };
     }
     // A body that nobody asked for is not sent behind a final answer.
     let reusable = received.persists && !upload.is_held();
@@ -149,7 +151,7 @@ fn received(worker: &Rc<Worker>, lease: Leased<Http1>, upload: Upload, received:
         worker: Rc::clone(worker),
         ready: 0,
     };
-    Exchange { head, body: Received::Http1(body) }
+    Exchange { status, fields, body: Received::Http1(body) }
 }
 
 async fn over_http2(
@@ -157,36 +159,32 @@ async fn over_http2(
     service: &Service,
     endpoint: &Arc<Endpoint>,
     mut lease: Leased<Http2>,
-    outgoing: &mut Outgoing,
+    outgoing: &Outgoing,
 ) -> Result<Exchange, Lost> {
-    let keep = lease.reused && outgoing.is_repeatable();
     let gate = outgoing.expects.then(Arc::<Gate>::default);
     let (read, written) = (lease.conn.traffic.read(), lease.conn.traffic.written());
-    let mut request = outgoing.http2(keep, gate.clone()).ok_or_else(unbuilt)?;
+    let mut request = outgoing.http2(gate.clone()).ok_or_else(unbuilt)?;
     listen_for_hints(&mut request, Arc::clone(&outgoing.hints), connection.is_http2, gate);
     let mut error = match lease.conn.sender.try_send_request(request).await {
         Ok(response) => {
-            let (mut parts, incoming) = response.into_parts();
-            parts.extensions.clear();
+            let (parts, incoming) = response.into_parts();
             let body = FromHttp2 { incoming, lease, piece: Bytes::new(), trailers: None };
-            return Ok(Exchange { head: Response::from_parts(parts, ()), body: Received::Http2(body) });
+            let fields = Fields::of(&parts.headers, ADDED);
+            return Ok(Exchange { status: parts.status, fields, body: Received::Http2(body) });
         }
         Err(error) => error,
     };
-    if let Some(request) = error.take_message() {
-        outgoing.put_back(request);
+    if error.take_message().is_some() {
         return Err(Lost::Unwritten);
     }
     let error = error.into_error();
     let unwritten = lease.conn.traffic.written() == written || was_refused(&error);
     let silent = lease.conn.traffic.read() == read;
-    if outgoing.has_head() && !outgoing.source.is_touched() {
-        if unwritten {
-            return Err(Lost::Unwritten);
-        }
-        if lease.reused && silent {
-            return Err(Lost::Silent);
-        }
+    if unwritten && !outgoing.source.is_touched() {
+        return Err(Lost::Unwritten);
+    }
+    if lease.reused && silent && outgoing.is_repeatable() {
+        return Err(Lost::Silent);
     }
     tracing::debug!(service = %service.name, endpoint = %endpoint.address, %error, source = ?error.source(), "no answer");
     if outgoing.source.is_broken() {
@@ -219,7 +217,7 @@ fn listen_for_hints<B>(
             gate.open();
         }
         if !is_continue || (is_http2 && gate.is_some()) {
-            hints.send(response.status(), response.headers());
+            hints.send(response.status(), Fields::of(response.headers(), 0));
         }
     });
 }

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
 use crate::accept::body::{Broken, ClientBody};
+use crate::fields::Fields;
 
 /// How long a client that expects `100 Continue` is kept waiting for an upstream that does not say it. The time
 /// that curl waits by itself; RFC 9110 section 10.1.1 forbids to wait for ever.
@@ -106,7 +106,7 @@ impl Source {
     }
 
     /// The trailers, once, after the end.
-    pub fn take_trailers(&self) -> Option<HeaderMap> {
+    pub fn take_trailers(&self) -> Option<Fields> {
         self.incoming.borrow_mut().take_trailers()
     }
 
@@ -175,7 +175,7 @@ impl Body for RequestBody {
         }
         let Some(source) = &self.source else { return Poll::Ready(None) };
         Poll::Ready(match ready!(source.poll_data(cx)) {
-            Ok(0) => source.take_trailers().map(|trailers| Ok(Frame::trailers(trailers))),
+            Ok(0) => source.take_trailers().map(|trailers| Ok(Frame::trailers(trailers.to_map()))),
             Ok(_) => Some(Ok(Frame::data(source.take()))),
             Err(error) => Some(Err(error)),
         })

@@ -3,11 +3,11 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderValue};
 use sidetrack_config::model::{PathMatch, PathRewrite};
 
 use crate::decision::Decision;
-use crate::route::rule::{Changes, Fields};
+use crate::fields::Fields;
+use crate::route::rule::{Changes, FieldEdits};
 
 /// The changes of a decision, those of the rule first.
 fn of<'t>(decision: &Decision<'t>) -> impl DoubleEndedIterator<Item = &'t Changes> {
@@ -16,35 +16,35 @@ fn of<'t>(decision: &Decision<'t>) -> impl DoubleEndedIterator<Item = &'t Change
 
 /// Changes the fields of a request. Called before our own fields are written, and after those of the client's
 /// connection are cut, so that a client can't have `Connection` take away what a filter wrote.
-pub fn request(fields: &mut HeaderMap, decision: &Decision<'_>) {
+pub fn request(fields: &mut Fields, decision: &Decision<'_>) {
     for changes in of(decision) {
         change(fields, &changes.request);
     }
 }
 
 /// Changes the fields of the upstream's answer.
-pub fn answer(fields: &mut HeaderMap, decision: &Decision<'_>) {
+pub fn answer(fields: &mut Fields, decision: &Decision<'_>) {
     for changes in of(decision) {
         change(fields, &changes.response);
     }
 }
 
 /// Sets, then adds, then removes.
-pub fn change(fields: &mut HeaderMap, changes: &Fields) {
+pub fn change(fields: &mut Fields, changes: &FieldEdits) {
     for (name, value) in &changes.set {
-        fields.insert(name, value.clone());
+        fields.insert(name.as_str(), value.as_bytes());
     }
     for (name, value) in &changes.add {
-        fields.append(name, value.clone());
+        fields.append(name.as_str(), value.as_bytes());
     }
     for name in &changes.remove {
-        fields.remove(name);
+        fields.remove(name.as_str());
     }
 }
 
 /// What `Host` says upstream, where a filter says so.
-pub fn host(decision: &Decision<'_>) -> Option<HeaderValue> {
-    of(decision).rev().find_map(|changes| changes.host.clone())
+pub fn host<'t>(decision: &Decision<'t>) -> Option<&'t str> {
+    of(decision).rev().find_map(|changes| changes.host.as_ref()?.to_str().ok())
 }
 
 /// Whether a filter names another path.
@@ -76,7 +76,7 @@ pub fn rewritten<'a>(path: &'a str, to: &'a PathRewrite, matched: &PathMatch) ->
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
+    use http::{HeaderName, HeaderValue};
 
     use super::*;
 
@@ -108,19 +108,21 @@ mod tests {
         let field = |name: &'static str, value: &'static str| {
             (HeaderName::from_static(name), HeaderValue::from_static(value))
         };
-        let changes = Fields {
+        let changes = FieldEdits {
             set: vec![field("x-set", "new"), field("x-both", "1")],
             add: vec![field("x-both", "2"), field("x-there", "b")],
             remove: vec![HeaderName::from_static("x-gone"), HeaderName::from_static("x-absent")],
         };
-        let mut fields = HeaderMap::new();
+        let mut fields = Fields::default();
         for (name, value) in
             [("x-set", "a"), ("x-set", "b"), ("x-there", "a"), ("x-gone", "1"), ("x-gone", "2")]
         {
-            fields.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            fields.append(name, value.as_bytes());
         }
         change(&mut fields, &changes);
-        let lines = |name: &str| fields.get_all(name).iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>();
+        let lines = |name: &str| {
+            fields.get_all(name).map(|v| std::str::from_utf8(v).unwrap().to_owned()).collect::<Vec<_>>()
+        };
         assert_eq!(lines("x-set"), ["new"]);
         assert_eq!(lines("x-both"), ["1", "2"]);
         assert_eq!(lines("x-there"), ["a", "b"]);

@@ -3,31 +3,31 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
 use sidetrack_config::model::{Role, Scheme, contains};
 
 use crate::accept::connection::Connection;
+use crate::fields::Fields;
 
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const FOR: &str = "x-forwarded-for";
+const HOST: &str = "x-forwarded-host";
+const PROTO: &str = "x-forwarded-proto";
+const PORT: &str = "x-forwarded-port";
+const PREFIX: &str = "x-forwarded-prefix";
+const FORWARDED: &str = "forwarded";
 /// The id of a request.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const REQUEST_ID: &str = "x-request-id";
 
 /// The most proxies before us that are read, so that a long header costs no more than this.
 const HOPS: usize = 32;
 
 /// The client of a request: the peer, or, where trusted proxies stand before us, the last address that is not one
 /// of theirs. Counted from the right, since what stands left of it anybody can have written.
-pub fn client(connection: &Connection, fields: &HeaderMap) -> IpAddr {
+pub fn client(connection: &Connection, fields: &Fields) -> IpAddr {
     let mut client = connection.peer.ip().to_canonical();
     if !connection.trusted {
         return client;
     }
-    let lines: Vec<&str> = fields.get_all(FOR).iter().filter_map(|line| line.to_str().ok()).collect();
+    let lines: Vec<&str> = fields.get_all(FOR).filter_map(|line| std::str::from_utf8(line).ok()).collect();
     let hops = lines.iter().rev().flat_map(|line| line.rsplit(','));
     for hop in hops.take(HOPS) {
         let Some(address) = address(hop.trim()) else { break };
@@ -48,9 +48,8 @@ fn address(text: &str) -> Option<IpAddr> {
 }
 
 /// The scheme that the client used: of its connection, or what a trusted proxy says.
-pub fn scheme(connection: &Connection, fields: &HeaderMap) -> Scheme {
-    let said = fields.get(PROTO).filter(|_| connection.trusted).map(HeaderValue::as_bytes);
-    match said {
+pub fn scheme(connection: &Connection, fields: &Fields) -> Scheme {
+    match fields.get(PROTO).filter(|_| connection.trusted) {
         Some(b"https") => Scheme::Https,
         Some(b"http") => Scheme::Http,
         _ if connection.secure => Scheme::Https,
@@ -60,51 +59,37 @@ pub fn scheme(connection: &Connection, fields: &HeaderMap) -> Scheme {
 
 /// Writes the fields for the next hop. A waypoint leaves them as they came.
 pub fn write(
-    fields: &mut HeaderMap,
+    fields: &mut Fields,
     connection: &Connection,
     role: Role,
-    authority: &HeaderValue,
+    authority: &str,
     path_prefix: &str,
-    request_id: &HeaderValue,
+    request_id: &[u8],
 ) {
     if role == Role::Waypoint {
         return;
     }
-    fields.insert(REQUEST_ID, request_id.clone());
-    if !path_prefix.is_empty()
-        && let Ok(prefix) = HeaderValue::from_str(path_prefix)
-    {
-        fields.insert(PREFIX, prefix);
+    fields.insert(REQUEST_ID, request_id);
+    if !path_prefix.is_empty() {
+        fields.insert(PREFIX, path_prefix.as_bytes());
     } else if !connection.trusted {
         fields.remove(PREFIX);
     }
+    let (proto, authority) = (connection.scheme().as_bytes(), authority.as_bytes());
     if connection.trusted {
-        append(fields, &FOR, &connection.forwarded_for);
-        append(fields, &FORWARDED, &connection.forwarded(authority));
-        fields.entry(HOST).or_insert_with(|| authority.clone());
-        fields.entry(PROTO).or_insert_with(|| connection.scheme_value());
-        fields.entry(PORT).or_insert_with(|| connection.port_value.clone());
+        fields.add_item(FOR, connection.forwarded_for.as_bytes());
+        connection.with_forwarded(authority, |ours| fields.add_item(FORWARDED, ours));
+        for (name, value) in [(HOST, authority), (PROTO, proto), (PORT, connection.port.as_bytes())] {
+            if !fields.contains(name) {
+                fields.append(name, value);
+            }
+        }
     } else {
-        fields.insert(FOR, connection.forwarded_for.clone());
-        fields.insert(FORWARDED, connection.forwarded(authority));
-        fields.insert(HOST, authority.clone());
-        fields.insert(PROTO, connection.scheme_value());
-        fields.insert(PORT, connection.port_value.clone());
-    }
-}
-
-/// Adds an item to a list field, in one line.
-pub fn append(fields: &mut HeaderMap, name: &HeaderName, item: &HeaderValue) {
-    let before: Vec<&[u8]> = fields.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-    if before.is_empty() {
-        fields.insert(name, item.clone());
-        return;
-    }
-    let mut list = before.join(&b", "[..]);
-    list.extend_from_slice(b", ");
-    list.extend_from_slice(item.as_bytes());
-    if let Ok(value) = HeaderValue::from_bytes(&list) {
-        fields.insert(name, value);
+        fields.insert(FOR, connection.forwarded_for.as_bytes());
+        connection.with_forwarded(authority, |ours| fields.insert(FORWARDED, ours));
+        fields.insert(HOST, authority);
+        fields.insert(PROTO, proto);
+        fields.insert(PORT, connection.port.as_bytes());
     }
 }
 

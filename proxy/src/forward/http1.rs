@@ -5,10 +5,11 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 
 use super::io::Wire;
 use super::upload::{Stopped, Upload};
+use crate::fields::Fields;
 use crate::h1::Fault;
 use crate::h1::body::{Decoder, Next, TRAILERS};
 use crate::h1::buffer::{Buffer, Rejoined, SIZE};
@@ -65,7 +66,7 @@ impl Http1 {
         upload: &mut Upload,
         method: &Method,
         heard: &mut bool,
-        mut hint: impl FnMut(StatusCode, &HeaderMap),
+        mut hint: impl FnMut(StatusCode, Fields),
     ) -> Result<ResponseHead, NoAnswer> {
         let mut writable = true;
         poll_fn(move |cx| {
@@ -85,7 +86,7 @@ impl Http1 {
                 if head.status == StatusCode::CONTINUE {
                     upload.open();
                 }
-                hint(head.status, &head.fields);
+                hint(head.status, head.fields);
             }
         })
         .await

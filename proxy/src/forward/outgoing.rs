@@ -4,10 +4,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{self, HeaderName, HeaderValue};
-use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
-use http::{Extensions, Method, Request, Uri, Version};
+use http::{Method, Request, Uri, Version};
 use sidetrack_config::model::HostRewrite;
 
 use super::body::{Gate, RequestBody, Source};
@@ -17,27 +15,24 @@ use crate::accept::connection::Connection;
 use crate::accept::hints::Hints;
 use crate::decision::Decision;
 use crate::error::{Code, Failure};
+use crate::fields::Fields;
 use crate::h1::write;
-use crate::head::HttpHead;
+use crate::head::{HttpHead, RequestHead};
 use crate::identify::strip_query;
 use crate::route::table::Table;
 use crate::worker::Worker;
 
-const WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
-const WEBSOCKET_VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
-
-/// Fields that a request may get on its way.
-const ADDED: usize = 12;
-
-/// Room for the head of a common request.
-const HEAD: usize = 1 << 10;
+/// Room for the lines of a head that are not among its fields.
+const HEAD: usize = 256;
 
 /// A request on its way upstream.
 pub struct Outgoing {
-    /// The head; `None` while an attempt has it.
-    head: Option<Parts>,
-    /// A copy of the head that an attempt has.
-    kept: Option<Kept>,
+    /// The method.
+    pub method: Method,
+    target: PathAndQuery,
+    /// What `Host` says upstream; `None`: what the client said.
+    host: Option<Box<str>>,
+    fields: Fields,
     /// The body.
     pub source: Rc<Source>,
     /// Whether it asks for an upgrade.
@@ -47,14 +42,11 @@ pub struct Outgoing {
     /// The path segment that carried the key.
     pub path_prefix: Box<str>,
     /// The authority that the client asked for.
-    pub authority: HeaderValue,
+    pub authority: Box<str>,
     /// Whether the client waits for `100 Continue`.
     pub expects: bool,
     /// How long one upstream may take to its head, where the route says so; zero: for ever.
     pub response_timeout: Option<Duration>,
-    is_idempotent: bool,
-    target: PathAndQuery,
-    upstream_authority: HeaderValue,
     secure: bool,
 }
 
@@ -67,7 +59,7 @@ pub struct Via<'a> {
     /// The table that was asked.
     pub table: &'a Table,
     /// Its id.
-    pub request_id: &'a HeaderValue,
+    pub request_id: &'a [u8],
 }
 
 impl Outgoing {
@@ -77,87 +69,75 @@ impl Outgoing {
     /// `loop_detected` where this process has forwarded the request before; `malformed_request` where what is left of
     /// its target is none.
     pub fn new(
-        mut parts: Parts,
+        mut head: RequestHead,
         source: Source,
         decision: &Decision<'_>,
-        authority: HeaderValue,
+        authority: Box<str>,
         hints: Arc<Hints>,
         via: &Via<'_>,
     ) -> Result<Self, Failure> {
         let Via { worker, connection, table, request_id } = *via;
         let identity = &decision.identity;
-        let head = HttpHead::new(&parts, authority.to_str().unwrap_or_default(), connection.secure);
-        let path_prefix: Box<str> = identity.path_prefix(&head).into();
-        let base_host: Option<HeaderValue> = match &decision.service.host {
-            HostRewrite::Keep => None,
-            HostRewrite::Base => {
-                HeaderValue::from_str(&with_port(&identity.host_text(&head), &authority)).ok()
-            }
-            HostRewrite::Name(name) => HeaderValue::from_str(name).ok(),
+        let view = HttpHead::new(&head, &authority, connection.secure);
+        let path_prefix: Box<str> = identity.path_prefix(&view).into();
+        let host = match (filters::host(decision), &decision.service.host) {
+            (Some(host), _) => Some(host.into()),
+            (None, HostRewrite::Keep) => None,
+            (None, HostRewrite::Base) => Some(with_port(&identity.host_text(&view), &authority).into()),
+            (None, HostRewrite::Name(name)) => Some(name.clone()),
         };
-        let target = target(&parts, &head, decision, table)?;
-        if comes_from(&parts, &worker.shared.via) {
+        let target = target(&head, &view, decision, table)?;
+        if comes_from(&head.fields, worker.shared.via.as_bytes()) {
             return Err(Failure::new(Code::LoopDetected, "this proxy has forwarded the request before"));
         }
-        let upgrades = upgrade(&mut parts, connection, worker);
-        let expects = parts
-            .headers
-            .get(header::EXPECT)
-            .is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        filters::request(&mut parts.headers, decision);
+        let upgrades = upgrade(&mut head, connection, worker);
+        let RequestHead { method, mut fields, .. } = head;
+        let expects = fields.get("expect").is_some_and(|e| e.eq_ignore_ascii_case(b"100-continue"));
+        filters::request(&mut fields, decision);
         for name in secrets(decision, table) {
-            parts.headers.remove(name);
+            fields.remove(name);
         }
-        rewrite::join_cookies(&mut parts.headers);
-        // Once, and not twice on the way.
-        parts.headers.reserve(ADDED);
-        carriers::stamp(&mut parts.headers, identity, &table.estate.carriers, || worker.random());
-        forwarded::write(
-            &mut parts.headers,
-            connection,
-            table.estate.role,
-            &authority,
-            &path_prefix,
-            request_id,
-        );
-        forwarded::append(&mut parts.headers, &header::VIA, &worker.shared.via);
-        parts.extensions = Extensions::new();
+        rewrite::join_cookies(&mut fields);
+        carriers::stamp(&mut fields, identity, &table.estate.carriers, || worker.random());
+        let role = table.estate.role;
+        forwarded::write(&mut fields, connection, role, &authority, &path_prefix, request_id);
+        fields.add_item("via", worker.shared.via.as_bytes());
         Ok(Self {
+            method,
+            target,
+            host,
+            fields,
             source: Rc::new(source),
             upgrades,
             hints,
             path_prefix,
+            authority,
             expects,
             response_timeout: decision.rule.timeouts.backend_request,
-            is_idempotent: parts.method.is_idempotent(),
-            target,
-            upstream_authority: filters::host(decision).or(base_host).unwrap_or_else(|| authority.clone()),
-            authority,
             secure: connection.secure,
-            head: Some(parts),
-            kept: None,
         })
+    }
+
+    /// What `Host`, or `:authority`, says upstream.
+    fn host(&self) -> &str {
+        self.host.as_deref().unwrap_or(&self.authority)
     }
 
     /// Whether the request may be sent again after it was written: its method allows it (RFC 9110 section 9.2.2), and
     /// nothing of its body is lost.
     pub fn is_repeatable(&self) -> bool {
-        self.is_idempotent && !self.upgrades && !self.source.is_touched()
+        self.method.is_idempotent() && !self.upgrades && !self.source.is_touched()
     }
 
-    /// The head as HTTP/1.1 writes it, and how the body behind it is delimited; `None` where an attempt has the head.
-    pub fn http1(&self) -> Option<(Vec<u8>, Framing)> {
-        let parts = self.head.as_ref()?;
-        let mut out = Vec::with_capacity(HEAD);
-        for text in [parts.method.as_str(), " ", self.target.as_str(), " HTTP/1.1\r\n"] {
+    /// The head as HTTP/1.1 writes it, and how the body behind it is delimited.
+    pub fn http1(&self) -> (Vec<u8>, Framing) {
+        let mut out = Vec::with_capacity(HEAD + self.target.as_str().len() + self.fields.bytes());
+        for text in
+            [self.method.as_str(), " ", self.target.as_str(), " HTTP/1.1\r\nhost: ", self.host(), "\r\n"]
+        {
             out.extend_from_slice(text.as_bytes());
         }
-        write::field(&mut out, "host", self.upstream_authority.as_bytes());
-        for (name, value) in &parts.headers {
-            if !matches!(*name, header::HOST | header::CONTENT_LENGTH | header::TRANSFER_ENCODING) {
-                write::field(&mut out, name.as_str(), value.as_bytes());
-            }
-        }
+        self.fields.write(&mut out, &["host", "content-length", "transfer-encoding"]);
         let framing = match self.source.left() {
             Some(0) => Framing::Ended,
             Some(length) => Framing::Length(length),
@@ -168,119 +148,55 @@ impl Outgoing {
             Framing::Chunked => write::field(&mut out, "transfer-encoding", b"chunked"),
             // A method that has a body says that there is none (RFC 9110 section 8.6).
             Framing::Ended
-                if parts.headers.contains_key(header::CONTENT_LENGTH)
-                    || matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) =>
+                if matches!(self.method, Method::POST | Method::PUT | Method::PATCH)
+                    || self.fields.contains("content-length") =>
             {
                 write::content_length(&mut out, 0);
             }
             Framing::Ended => {}
         }
         out.extend_from_slice(b"\r\n");
-        Some((out, framing))
+        (out, framing)
     }
 
-    /// The method.
-    pub fn method(&self) -> Method {
-        self.head.as_ref().map_or(Method::GET, |head| head.method.clone())
-    }
-
-    /// The request for one attempt over HTTP/2. With `keep` a copy of the head stays, for another attempt.
-    pub fn http2(&mut self, keep: bool, gate: Option<Arc<Gate>>) -> Option<Request<RequestBody>> {
-        let mut parts = self.take_head()?;
-        self.kept = keep.then(|| Kept::of(&parts));
-        parts.version = Version::HTTP_2;
-        parts.headers.remove(header::HOST);
+    /// The request for one attempt over HTTP/2; `None` where HTTP/2 has no form for it.
+    pub fn http2(&self, gate: Option<Arc<Gate>>) -> Option<Request<RequestBody>> {
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = Some(self.target.clone());
         uri.scheme = Some(if self.secure { Scheme::HTTPS } else { Scheme::HTTP });
-        uri.authority = http::uri::Authority::try_from(self.upstream_authority.as_bytes()).ok();
-        parts.uri = Uri::from_parts(uri).ok()?;
+        uri.authority = http::uri::Authority::try_from(self.host()).ok();
         let body = (!self.source.is_done()).then(|| Rc::clone(&self.source));
-        Some(Request::from_parts(parts, RequestBody::new(body, gate)))
-    }
-
-    fn take_head(&mut self) -> Option<Parts> {
-        let kept = self.kept.take();
-        self.head.take().or_else(|| kept.map(Kept::into_head))
-    }
-
-    /// Takes back the request of an attempt that wrote nothing.
-    pub fn put_back(&mut self, request: Request<RequestBody>) {
-        let (mut parts, _) = request.into_parts();
-        parts.extensions = Extensions::new();
-        self.head = Some(parts);
-    }
-
-    /// Whether there is a head to send.
-    pub const fn has_head(&self) -> bool {
-        self.head.is_some() || self.kept.is_some()
+        let mut request = Request::new(RequestBody::new(body, gate));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from_parts(uri).ok()?;
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = self.fields.to_map();
+        request.headers_mut().remove(http::header::HOST);
+        Some(request)
     }
 
     /// Bytes that are kept while the request waits: its head, and what may be buffered of its body.
     pub fn held_bytes(&self, window: u64) -> u64 {
-        let fields = self.head.as_ref().map_or(0, |head| {
-            head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
-        });
         let body = self.source.left().unwrap_or(window).min(window);
-        u64::try_from(fields).unwrap_or(u64::MAX).saturating_add(body)
-    }
-}
-
-/// A copy of a head in one piece of memory. Nearly every request makes one and nearly none needs it, so that making it
-/// must be cheap.
-struct Kept {
-    method: Method,
-    /// `name:value`, each with a line feed, which neither of them can hold.
-    fields: Vec<u8>,
-}
-
-impl Kept {
-    fn of(head: &Parts) -> Self {
-        let length = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum();
-        let mut fields = Vec::with_capacity(length);
-        for (name, value) in &head.headers {
-            fields.extend_from_slice(name.as_str().as_bytes());
-            fields.push(b':');
-            fields.extend_from_slice(value.as_bytes());
-            fields.push(b'\n');
-        }
-        Self { method: head.method.clone(), fields }
-    }
-
-    fn into_head(self) -> Parts {
-        let (mut head, ()) = Request::new(()).into_parts();
-        head.method = self.method;
-        for line in self.fields.split(|byte| *byte == b'\n') {
-            let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
-            let Some((name, value)) = line.split_at_checked(colon) else { continue };
-            let value = value.strip_prefix(b":").unwrap_or(value);
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-                head.headers.append(name, value);
-            }
-        }
-        head
+        u64::try_from(self.fields.bytes()).unwrap_or(u64::MAX).saturating_add(body)
     }
 }
 
 /// The target for upstream: without the key's path segment and without our query parameter.
 fn target(
-    parts: &Parts,
-    head: &HttpHead<'_>,
+    head: &RequestHead,
+    view: &HttpHead<'_>,
     decision: &Decision<'_>,
     table: &Table,
 ) -> Result<PathAndQuery, Failure> {
     let identity = &decision.identity;
     // `*` asks about the server, not about a path.
-    let rewrites = filters::rewrites_path(decision) && parts.uri.path() != "*";
-    if identity.path_skip == 0
-        && !identity.strip_query
-        && !rewrites
-        && let Some(target) = parts.uri.path_and_query()
-    {
-        return Ok(target.clone());
+    let rewrites = filters::rewrites_path(decision) && head.target.path() != "*";
+    if identity.path_skip == 0 && !identity.strip_query && !rewrites {
+        return Ok(head.target.clone());
     }
-    let mut text = filters::path(decision, identity.path(head)).into_owned();
-    let query = parts.uri.query().and_then(|query| match &table.estate.carriers.query {
+    let mut text = filters::path(decision, identity.path(view)).into_owned();
+    let query = head.target.query().and_then(|query| match &table.estate.carriers.query {
         Some(name) if identity.strip_query => strip_query(query, name),
         _ => Some(query.to_owned()),
     });
@@ -294,23 +210,24 @@ fn target(
 
 /// Whether the client asks for an upgrade, and the fields that ask the upstream for it; the other fields of the
 /// connection are cut. An extended CONNECT (RFC 8441) becomes the HTTP/1.1 handshake that it stands for.
-fn upgrade(parts: &mut Parts, connection: &Connection, worker: &Worker) -> bool {
-    let token = if parts.method == Method::CONNECT {
-        parts.method = Method::GET;
-        if let Ok(key) = HeaderValue::try_from(websocket_key(worker)) {
-            parts.headers.insert(WEBSOCKET_KEY, key);
+fn upgrade(head: &mut RequestHead, connection: &Connection, worker: &Worker) -> bool {
+    let fields = &mut head.fields;
+    let token: Option<Box<[u8]>> = if head.method == Method::CONNECT {
+        head.method = Method::GET;
+        fields.insert("sec-websocket-key", websocket_key(worker).as_bytes());
+        if !fields.contains("sec-websocket-version") {
+            fields.append("sec-websocket-version", b"13");
         }
-        parts.headers.entry(WEBSOCKET_VERSION).or_insert(HeaderValue::from_static("13"));
-        Some(HeaderValue::from_static("websocket"))
-    } else if connection.is_http2 || parts.version == Version::HTTP_10 {
+        Some(b"websocket"[..].into())
+    } else if connection.is_http2 || head.version == Version::HTTP_10 {
         None
     } else {
-        rewrite::upgrade_of(&parts.headers)
+        rewrite::upgrade_of(fields)
     };
-    rewrite::strip_hop_by_hop(&mut parts.headers);
+    rewrite::strip_hop_by_hop(fields);
     let Some(token) = token else { return false };
-    parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    parts.headers.insert(header::UPGRADE, token);
+    fields.append("connection", b"upgrade");
+    fields.append("upgrade", &token);
     true
 }
 
@@ -328,24 +245,20 @@ fn websocket_key(worker: &Worker) -> String {
 }
 
 /// Fields that hold secrets of ours: those of the file, and those of the previews that this request names.
-fn secrets<'t>(decision: &'t Decision<'_>, table: &'t Table) -> impl Iterator<Item = HeaderName> + 't {
+fn secrets<'t>(decision: &'t Decision<'_>, table: &'t Table) -> impl Iterator<Item = &'t str> {
     let named = decision.identity.keys.iter().filter_map(|key| table.access(key)?.header.as_ref());
-    let named = named.filter_map(|rule| HeaderName::from_bytes(rule.name.as_bytes()).ok());
-    table.estate.secret_headers.iter().cloned().chain(named)
+    let named = named.map(|rule| &*rule.name);
+    table.estate.secret_headers.iter().map(http::HeaderName::as_str).chain(named)
 }
 
 /// Whether `Via` names this process.
-fn comes_from(parts: &Parts, via: &HeaderValue) -> bool {
-    parts
-        .headers
-        .get_all(header::VIA)
-        .iter()
-        .any(|line| line.as_bytes().split(|byte| *byte == b',').any(|hop| hop.trim_ascii() == via.as_bytes()))
+fn comes_from(fields: &Fields, via: &[u8]) -> bool {
+    let mut hops = fields.get_all("via").flat_map(|line| line.split(|byte| *byte == b','));
+    hops.any(|hop| hop.trim_ascii() == via)
 }
 
 /// `host` with the port of `authority`.
-fn with_port(host: &str, authority: &HeaderValue) -> String {
-    let authority = authority.to_str().unwrap_or_default();
+fn with_port(host: &str, authority: &str) -> String {
     let after = authority.rsplit_once(']').map_or(authority, |(_, after)| after);
     match after.rsplit_once(':') {
         Some((_, port)) => format!("{host}:{port}"),

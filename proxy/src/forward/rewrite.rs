@@ -1,91 +1,67 @@
 //! The head on its way upstream and back: what belongs to one connection is cut, what the next hop must know is
 //! added.
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use crate::fields::Fields;
 
 /// Fields that belong to one connection (RFC 9110 section 7.6.1), besides those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 5] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+const HOP_BY_HOP: [&str; 5] =
+    ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
 
 /// Fields that `Connection` may not take away: they are about the message, and routing has read them.
-const KEPT: [HeaderName; 4] =
-    [header::HOST, header::CONTENT_LENGTH, header::COOKIE, HeaderName::from_static("x-forwarded-for")];
+const KEPT: [&str; 5] = ["host", "content-length", "cookie", "x-forwarded-for", "te"];
 
 /// Cuts the fields of one connection. `TE` stays as far as it says `trailers`, which we forward.
-pub fn strip_hop_by_hop(fields: &mut HeaderMap) {
-    if fields.contains_key(header::CONNECTION) {
-        let listed: Vec<HeaderName> = fields
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.split(','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-            .filter(|name| !KEPT.contains(name) && *name != header::TE)
-            .collect();
-        for name in listed {
-            fields.remove(name);
+pub fn strip_hop_by_hop(fields: &mut Fields) {
+    if fields.contains("connection") {
+        let listed = fields.joined("connection", b",").to_ascii_lowercase();
+        let names = listed.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        for name in names.filter_map(|name| std::str::from_utf8(name).ok()) {
+            if !KEPT.contains(&name) {
+                fields.remove(name);
+            }
         }
     }
     for name in HOP_BY_HOP {
         fields.remove(name);
     }
-    if let Some(te) = fields.get(header::TE) {
-        let trailers = te.to_str().is_ok_and(|te| te.split(',').any(|part| part.trim() == "trailers"));
-        fields.remove(header::TE);
+    if let Some(te) = fields.text("te") {
+        let trailers = te.split(',').any(|part| part.trim() == "trailers");
+        fields.remove("te");
         if trailers {
-            fields.insert(header::TE, HeaderValue::from_static("trailers"));
+            fields.append("te", b"trailers");
         }
     }
 }
 
 /// Joins the cookie crumbs of HTTP/2 into one line (RFC 9113 section 8.2.3).
-pub fn join_cookies(fields: &mut HeaderMap) {
-    if fields.get_all(header::COOKIE).iter().nth(1).is_none() {
-        return;
-    }
-    let crumbs: Vec<&[u8]> = fields.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-        fields.insert(header::COOKIE, joined);
+pub fn join_cookies(fields: &mut Fields) {
+    if fields.get_all("cookie").nth(1).is_some() {
+        let joined = fields.joined("cookie", b"; ");
+        fields.insert("cookie", &joined);
     }
 }
 
 /// The token that a request or an answer upgrades to, where it does; HTTP/2 is not upgraded to (RFC 9113 section
 /// 3.1 has withdrawn that).
-pub fn upgrade_of(fields: &HeaderMap) -> Option<HeaderValue> {
-    let token = fields.get(header::UPGRADE)?;
-    let asked = fields
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
-    let h2c = token.as_bytes().to_ascii_lowercase().starts_with(b"h2");
-    (asked && !h2c).then(|| token.clone())
+pub fn upgrade_of(fields: &Fields) -> Option<Box<[u8]>> {
+    let token = fields.get("upgrade")?;
+    let mut options = fields.get_all("connection").flat_map(|line| line.split(|byte| *byte == b','));
+    let asked = options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+    let h2c = token.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"h2"));
+    (asked && !h2c).then(|| token.into())
 }
 
 /// Gives `Location` and the `Path` of cookies the prefix back that was taken from the path of the request.
-pub fn restore_prefix(fields: &mut HeaderMap, prefix: &str, authority: &str) {
-    if let Some(location) = fields.get(header::LOCATION).and_then(|value| value.to_str().ok())
-        && let Some(moved) = prefixed_location(location, prefix, authority)
-        && let Ok(value) = HeaderValue::try_from(moved)
-    {
-        fields.insert(header::LOCATION, value);
+pub fn restore_prefix(fields: &mut Fields, prefix: &str, authority: &str) {
+    let moved = fields.text("location").and_then(|location| prefixed_location(location, prefix, authority));
+    if let Some(moved) = moved {
+        fields.insert("location", moved.as_bytes());
     }
-    let cookies: Vec<HeaderValue> = fields
-        .get_all(header::SET_COOKIE)
-        .iter()
-        .map(|line| {
-            line.to_str().ok().and_then(|text| prefixed_cookie(text, prefix)).unwrap_or_else(|| line.clone())
-        })
-        .collect();
-    fields.remove(header::SET_COOKIE);
-    for cookie in cookies {
-        fields.append(header::SET_COOKIE, cookie);
+    if fields.contains("set-cookie") {
+        let cookies: Vec<Vec<u8>> =
+            fields.get_all("set-cookie").map(|cookie| prefixed_cookie(cookie, prefix)).collect();
+        fields.remove("set-cookie");
+        cookies.iter().for_each(|cookie| fields.append("set-cookie", cookie));
     }
 }
 
@@ -104,44 +80,26 @@ fn prefixed_location(location: &str, prefix: &str, authority: &str) -> Option<St
     })
 }
 
-fn prefixed_cookie(cookie: &str, prefix: &str) -> Option<HeaderValue> {
-    let parts: Vec<String> = cookie
-        .split(';')
-        .map(|part| match part.split_once('=') {
-            Some((name, path))
-                if name.trim().eq_ignore_ascii_case("path") && path.trim().starts_with('/') =>
-            {
-                format!("{name}={prefix}{}", path.trim())
-            }
-            _ => part.to_owned(),
-        })
-        .collect();
-    HeaderValue::try_from(parts.join(";")).ok()
+fn prefixed_cookie(cookie: &[u8], prefix: &str) -> Vec<u8> {
+    let attribute = |part: &[u8]| {
+        let (name, path) = part.split_at_checked(part.iter().position(|byte| *byte == b'=')?)?;
+        let path = path.get(1..)?.trim_ascii();
+        let is_path = name.trim_ascii().eq_ignore_ascii_case(b"path") && path.starts_with(b"/");
+        is_path.then(|| [name, b"=", prefix.as_bytes(), path].concat())
+    };
+    let parts = cookie.split(|byte| *byte == b';');
+    let parts: Vec<Vec<u8>> = parts.map(|part| attribute(part).unwrap_or_else(|| part.to_vec())).collect();
+    parts.join(&b';')
 }
 
 /// Adds `name` to the `Vary` of an answer: one line, nothing twice (RFC 9110 section 12.5.5).
-pub fn vary(fields: &mut HeaderMap, name: &HeaderValue) {
-    let mut lines = fields.get_all(header::VARY).iter();
-    let (Some(first), second) = (lines.next(), lines.next()) else {
-        fields.insert(header::VARY, name.clone());
-        return;
+pub fn vary(fields: &mut Fields, name: &str) {
+    let says = |item: &[u8]| {
+        let item = item.trim_ascii();
+        item == b"*" || item.eq_ignore_ascii_case(name.as_bytes())
     };
-    let says = |line: &HeaderValue| {
-        line.to_str().is_ok_and(|text| {
-            text.split(',').any(|item| {
-                item.trim() == "*" || item.trim().as_bytes().eq_ignore_ascii_case(name.as_bytes())
-            })
-        })
-    };
-    if says(first) || second.is_some_and(says) || lines.any(says) {
-        return;
-    }
-    let all: Vec<&[u8]> = fields.get_all(header::VARY).iter().map(HeaderValue::as_bytes).collect();
-    let mut all = all.join(&b", "[..]);
-    all.extend_from_slice(b", ");
-    all.extend_from_slice(name.as_bytes());
-    if let Ok(value) = HeaderValue::from_bytes(&all) {
-        fields.insert(header::VARY, value);
+    if !fields.get_all("vary").flat_map(|line| line.split(|byte| *byte == b',')).any(says) {
+        fields.add_item("vary", name.as_bytes());
     }
 }
 
@@ -149,12 +107,8 @@ pub fn vary(fields: &mut HeaderMap, name: &HeaderValue) {
 mod tests {
     use super::*;
 
-    fn map(list: &[(&str, &str)]) -> HeaderMap {
-        let mut fields = HeaderMap::new();
-        for (name, value) in list {
-            fields.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
-        }
-        fields
+    fn map(list: &[(&str, &str)]) -> Fields {
+        list.iter().map(|(name, value)| (*name, value.as_bytes())).collect()
     }
 
     #[test]
@@ -169,10 +123,10 @@ mod tests {
             ("accept", "*/*"),
         ]);
         strip_hop_by_hop(&mut fields);
-        let mut left: Vec<_> = fields.keys().map(HeaderName::as_str).collect();
+        let mut left: Vec<_> = fields.iter().map(|(name, _)| name).collect();
         left.sort_unstable();
-        assert_eq!(left, ["accept", "host", "te"]);
-        assert_eq!(fields["te"], "trailers");
+        assert_eq!(left, [&b"accept"[..], b"host", b"te"]);
+        assert_eq!(fields.text("te"), Some("trailers"));
     }
 
     #[test]
@@ -184,9 +138,9 @@ mod tests {
             ("set-cookie", "c=3"),
         ]);
         restore_prefix(&mut fields, "/pr-42", "shop.example");
-        assert_eq!(fields["location"], "/pr-42/login");
-        let cookies: Vec<_> = fields.get_all("set-cookie").iter().collect();
-        assert_eq!(cookies, ["a=1; Path=/pr-42/; HttpOnly", "b=2; path=/pr-42/api", "c=3"]);
+        assert_eq!(fields.text("location"), Some("/pr-42/login"));
+        let cookies: Vec<_> = fields.get_all("set-cookie").collect();
+        assert_eq!(cookies, [&b"a=1; Path=/pr-42/; HttpOnly"[..], b"b=2; path=/pr-42/api", b"c=3"]);
         for (from, to) in [
             ("https://shop.example/x", Some("https://shop.example/pr-42/x")),
             ("https://shop.example", Some("https://shop.example/pr-42/")),
@@ -200,7 +154,6 @@ mod tests {
 
     #[test]
     fn vary_is_merged_once() {
-        let ours = HeaderValue::from_static("X-PR-ID");
         for (before, after) in [
             (&[][..], "X-PR-ID"),
             (&[("vary", "Accept-Encoding")][..], "Accept-Encoding, X-PR-ID"),
@@ -208,9 +161,9 @@ mod tests {
             (&[("vary", "*")][..], "*"),
         ] {
             let mut fields = map(before);
-            vary(&mut fields, &ours);
-            assert_eq!(fields["vary"], after);
-            assert_eq!(fields.get_all("vary").iter().count(), 1);
+            vary(&mut fields, "X-PR-ID");
+            assert_eq!(fields.text("vary"), Some(after));
+            assert_eq!(fields.get_all("vary").count(), 1);
         }
     }
 }

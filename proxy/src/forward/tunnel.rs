@@ -7,13 +7,15 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use http::{Response, StatusCode, header};
+use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::http1::Http1;
 use super::pool::Leased;
 use crate::drain::Phase;
+use crate::fields::Fields;
 use crate::record::{Record, ResponseBody};
+use crate::respond::Answer;
 use crate::worker::Worker;
 
 /// Bytes that one direction holds at most.
@@ -31,18 +33,20 @@ pub struct Tunnel {
 /// The answer to an upgrade: 101 (200 on HTTP/2, RFC 8441 section 5), and the tunnel behind it.
 pub fn open(
     worker: &Rc<Worker>,
-    mut head: Response<()>,
+    mut fields: Fields,
     lease: Leased<Http1>,
     idle: Duration,
     record: &Record,
-) -> Response<ResponseBody> {
+) -> Answer {
+    let mut status = StatusCode::SWITCHING_PROTOCOLS;
     if record.is_http2() {
-        *head.status_mut() = StatusCode::OK;
-        for name in [header::CONNECTION, header::UPGRADE, header::SEC_WEBSOCKET_ACCEPT] {
-            head.headers_mut().remove(name);
+        status = StatusCode::OK;
+        for name in ["connection", "upgrade", "sec-websocket-accept"] {
+            fields.remove(name);
         }
     }
-    head.map(|()| ResponseBody::tunnel(Tunnel { worker: Rc::clone(worker), lease, idle }))
+    let body = ResponseBody::tunnel(Tunnel { worker: Rc::clone(worker), lease, idle });
+    Answer { status, fields, body }
 }
 
 impl Tunnel {

@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
@@ -16,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 use super::http1::Http1;
 use super::pool::{Http2, Leased};
 use super::upload::{Stopped, Upload};
+use crate::fields::Fields;
 use crate::h1::body::Decoder;
 use crate::worker::Worker;
 
@@ -77,7 +77,7 @@ pub struct FromHttp2 {
     /// What has come and was not used yet.
     pub piece: Bytes,
     /// The trailers, once they are here.
-    pub trailers: Option<HeaderMap>,
+    pub trailers: Option<Fields>,
 }
 
 impl FromHttp1 {
@@ -131,7 +131,7 @@ impl FromHttp2 {
                 None => break,
                 Some(frame) => match frame.into_data() {
                     Ok(data) => self.piece = data,
-                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                    Err(frame) => self.trailers = frame.into_trailers().ok().map(|map| Fields::of(&map, 0)),
                 },
             }
         }
@@ -202,7 +202,7 @@ impl UpstreamBody {
     }
 
     /// The trailers, once, after the end.
-    pub fn take_trailers(&mut self) -> Option<HeaderMap> {
+    pub fn take_trailers(&mut self) -> Option<Fields> {
         match &mut self.from {
             From::Http1(from) => from.decoder.take_trailers(),
             From::Http2(from) => from.trailers.take(),

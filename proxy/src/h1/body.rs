@@ -1,9 +1,8 @@
 //! Where a body ends: by length, by chunks (RFC 9112 section 7.1), or with its connection. Pure: it is shown bytes and
 //! says what they are.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-
 use super::{FIELDS, Fault, has_whole_ends};
+use crate::fields::Fields;
 
 /// The most bytes of one chunk's line.
 const LINE: usize = 4 << 10;
@@ -17,7 +16,7 @@ pub const TRAILERS: usize = 16 << 10;
 pub struct Decoder {
     state: State,
     extensions: usize,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Fields>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +91,7 @@ impl Decoder {
     }
 
     /// The trailers, once, after the end.
-    pub fn take_trailers(&mut self) -> Option<HeaderMap> {
+    pub fn take_trailers(&mut self) -> Option<Fields> {
         self.trailers.take()
     }
 
@@ -176,8 +175,9 @@ impl Decoder {
                 if !has_whole_ends(bytes.get(..length).unwrap_or_default(), fields) {
                     return Err(Fault::Malformed("a line of the trailers ends without CR"));
                 }
-                let map: HeaderMap = fields.iter().filter_map(owned).collect();
-                self.trailers = (!map.is_empty()).then_some(map);
+                let mut trailers = Fields::default();
+                fields.iter().for_each(|line| trailers.push_parsed(line.name.as_bytes(), line.value));
+                self.trailers = (!trailers.is_empty()).then_some(trailers);
                 self.state = State::Ended;
                 Ok(Next::Framing(length))
             }
@@ -188,10 +188,6 @@ impl Decoder {
             Err(_) => Err(Fault::Malformed("the trailers are malformed")),
         }
     }
-}
-
-fn owned(line: &httparse::Header<'_>) -> Option<(HeaderName, HeaderValue)> {
-    Some((HeaderName::from_bytes(line.name.as_bytes()).ok()?, HeaderValue::from_bytes(line.value).ok()?))
 }
 
 /// One to sixteen digits.
@@ -253,7 +249,7 @@ mod tests {
         for step in [1, 2, 7, 100] {
             let (body, used, mut decoder) = decode(Decoder::chunked(), text, step).unwrap();
             assert_eq!((body.as_slice(), used), (&b"hello, all here"[..], text.len() - 3));
-            assert_eq!(decoder.take_trailers().unwrap()["x-sum"], "7");
+            assert_eq!(decoder.take_trailers().unwrap().text("x-sum"), Some("7"));
         }
     }
 

@@ -2,19 +2,20 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::Bytes;
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, Request, Uri, Version};
+use http::uri::{Authority, PathAndQuery};
+use http::{Method, Uri, Version};
 
 use super::body::Decoder;
 use super::control::Control;
-use super::{Fault, has_whole_ends, lines, offset, shared};
+use super::{Fault, has_whole_ends, lines, offset};
+use crate::fields::Fields;
+use crate::head::RequestHead;
 
 /// The head of a request, and what it says of its body.
 #[derive(Debug)]
-pub struct RequestHead {
+pub struct Received {
     /// Method, target, version and fields.
-    pub parts: Parts,
+    pub head: RequestHead,
     /// Reads the body.
     pub body: Decoder,
     /// Whether the connection stays open.
@@ -25,15 +26,15 @@ pub struct RequestHead {
     pub expects: bool,
 }
 
-/// Fields that a request may get on its way.
-const ADDED: usize = 12;
+/// Fields that a request may get on its way, and their bytes.
+const ADDED: (usize, usize) = (14, 768);
 
 /// Reads the head of a request with at most so many fields; `None`: there is more to come. Gives its length in bytes,
 /// too.
 ///
 /// # Errors
 /// It is malformed, too large, or its body has no end that everybody would see in the same place.
-pub fn parse(bytes: &[u8], most: usize) -> Result<Option<(RequestHead, usize)>, Fault> {
+pub fn parse(bytes: &[u8], most: usize) -> Result<Option<(Received, usize)>, Fault> {
     let mut few = lines();
     let mut many = Vec::new();
     let lines = match few.get_mut(..most) {
@@ -56,49 +57,52 @@ pub fn parse(bytes: &[u8], most: usize) -> Result<Option<(RequestHead, usize)>, 
     if !has_whole_ends(whole, request.headers) || before.chunks(2).any(|end| end != b"\r\n") {
         return Err(Fault::Malformed("a line of the head ends without CR"));
     }
-    let text = Bytes::copy_from_slice(whole);
     let is_http10 = request.version == Some(0);
     let mut control = Control::default();
-    let mut fields = HeaderMap::with_capacity(request.headers.len() + ADDED);
+    let mut fields = Fields::with_room(request.headers.len() + ADDED.0, length + ADDED.1);
     let mut expects = false;
     for line in &*request.headers {
         control.note(line.name, line.value)?;
         expects |=
             line.name.eq_ignore_ascii_case("expect") && line.value.eq_ignore_ascii_case(b"100-continue");
-        let (Ok(name), Some(value)) =
-            (HeaderName::from_bytes(line.name.as_bytes()), shared(&text, line.value, whole))
-        else {
-            return Err(Fault::Malformed("a field is malformed"));
-        };
-        fields.append(name, value);
+        fields.push_parsed(line.name.as_bytes(), line.value);
     }
     if control.chunked && is_http10 {
         return Err(Fault::Malformed("Transfer-Encoding is newer than the version of the request"));
     }
-    let (mut parts, ()) = Request::new(()).into_parts();
-    parts.method =
-        Method::from_bytes(method.as_bytes()).map_err(|_| Fault::Malformed("the method is none"))?;
-    parts.uri = target(request.path.unwrap_or_default())?;
-    parts.version = if is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
-    parts.headers = fields;
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Fault::Malformed("the method is none"))?;
+    let (authority, target) = target(&method, request.path.unwrap_or_default())?;
+    let version = if is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
+    let head = RequestHead { method, authority, target, version, is_websocket: false, fields };
     let body = match control.length {
         _ if control.chunked => Decoder::chunked(),
         length => Decoder::length(length.unwrap_or(0)),
     };
     let expects = expects && !is_http10 && !body.is_ended();
-    let head = RequestHead { parts, body, persists: control.persists(is_http10), is_http10, expects };
-    Ok(Some((head, length)))
+    let received = Received { head, body, persists: control.persists(is_http10), is_http10, expects };
+    Ok(Some((received, length)))
 }
 
 /// Printable characters of ASCII, and no fragment, which some would cut and others send on (RFC 9112 section 3.2).
-fn target(text: &str) -> Result<Uri, Fault> {
+fn target(method: &Method, text: &str) -> Result<(Option<Authority>, PathAndQuery), Fault> {
     if text.len() > LONGEST {
         return Err(Fault::TooLarge(TARGET));
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return Err(Fault::Malformed("the request target holds a character that has to be percent-encoded"));
     }
-    Uri::try_from(text).map_err(|_| Fault::Malformed("the request target is none"))
+    let none = Fault::Malformed("the request target is none");
+    if text.starts_with('/') {
+        return Ok((None, PathAndQuery::try_from(text).map_err(|_| none)?));
+    }
+    // `*`, an absolute one, or what CONNECT has.
+    let parts = Uri::try_from(text).map_err(|_| none)?.into_parts();
+    match parts.path_and_query {
+        Some(target) => Ok((parts.authority, target)),
+        // It has no path, and is refused for its method.
+        None if *method == Method::CONNECT => Ok((parts.authority, PathAndQuery::from_static("*"))),
+        None => Err(Fault::Malformed("the request target is no path")),
+    }
 }
 
 /// The longest target that can be held. The configuration allows no more, and less by default.
@@ -122,7 +126,7 @@ fn fault(error: httparse::Error) -> Fault {
 mod tests {
     use super::*;
 
-    fn head(text: &str) -> Result<Option<(RequestHead, usize)>, Fault> {
+    fn head(text: &str) -> Result<Option<(Received, usize)>, Fault> {
         parse(text.as_bytes(), 5)
     }
 
@@ -131,8 +135,8 @@ mod tests {
         let text = "POST /a?b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-Continue\r\n\r\nabc";
         let (read, length) = head(text).unwrap().unwrap();
         assert_eq!(length, text.len() - 3);
-        assert_eq!((read.parts.method.as_str(), read.parts.uri.to_string()), ("POST", "/a?b".to_owned()));
-        assert_eq!(read.parts.headers["host"], "x");
+        assert_eq!((read.head.method.as_str(), read.head.target.as_str()), ("POST", "/a?b"));
+        assert_eq!(read.head.fields.text("host"), Some("x"));
         assert_eq!(read.body.left(), Some(3));
         assert!(read.persists && read.expects && !read.is_http10);
         assert!(head(&text[..length - 1]).unwrap().is_none());

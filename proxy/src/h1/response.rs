@@ -1,11 +1,11 @@
 //! The head of an upstream's answer.
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{Method, StatusCode};
 
 use super::body::Decoder;
 use super::control::Control;
-use super::{Fault, has_whole_ends, lines, shared};
+use super::{Fault, has_whole_ends, lines};
+use crate::fields::Fields;
 
 /// The head of an answer, and what it says of its body.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub struct ResponseHead {
     /// The status.
     pub status: StatusCode,
     /// The fields, as they came.
-    pub fields: HeaderMap,
+    pub fields: Fields,
     /// Reads the body.
     pub body: Decoder,
     /// Whether the connection stays open.
@@ -43,28 +43,22 @@ pub fn parse(bytes: &[u8], method: &Method) -> Result<Option<(ResponseHead, usiz
     if !whole.starts_with(b"HTTP/") || !has_whole_ends(whole, response.headers) {
         return Err(Fault::Malformed("a line ends without CR, or an empty one stands before the answer"));
     }
-    let text = Bytes::copy_from_slice(whole);
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(Fault::Malformed("the status is none"))?;
     let is_http10 = response.version == Some(0);
     let mut control = Control::default();
-    let mut fields = HeaderMap::with_capacity(response.headers.len() + ADDED);
+    let mut fields = Fields::with_room(response.headers.len() + ADDED.0, length + ADDED.1);
     for line in &*response.headers {
         control.note(line.name, line.value)?;
-        let (Ok(name), Some(value)) =
-            (HeaderName::from_bytes(line.name.as_bytes()), shared(&text, line.value, whole))
-        else {
-            return Err(Fault::Malformed("a field is malformed"));
-        };
-        fields.append(name, value);
+        fields.push_parsed(line.name.as_bytes(), line.value);
     }
     let body = body(status, method, &control, is_http10)?;
     let persists = control.persists(is_http10) && body.left().is_some() | control.chunked;
     Ok(Some((ResponseHead { status, fields, body, persists }, length)))
 }
 
-/// Fields that an answer may get on its way.
-const ADDED: usize = 6;
+/// Fields that an answer may get on its way, and their bytes.
+const ADDED: (usize, usize) = (6, 256);
 
 /// Where the body ends (RFC 9112 section 6.3).
 fn body(status: StatusCode, method: &Method, control: &Control, is_http10: bool) -> Result<Decoder, Fault> {

@@ -1,6 +1,20 @@
 //! Messages as they are written: one blank after the colon, CR LF, nothing to interpret.
 
-use http::HeaderMap;
+use http::StatusCode;
+
+use crate::fields::Fields;
+
+/// Writes the first line of an answer.
+pub fn status_line(out: &mut Vec<u8>, status: StatusCode) {
+    if status == StatusCode::OK {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
 
 /// Writes a field line.
 pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
@@ -31,10 +45,10 @@ pub fn chunk(out: &mut Vec<u8>, data: &[u8]) {
 }
 
 /// Writes what ends a chunked body.
-pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&Fields>) {
     out.extend_from_slice(b"0\r\n");
-    for (name, value) in trailers.into_iter().flatten() {
-        field(out, name.as_str(), value.as_bytes());
+    if let Some(trailers) = trailers {
+        trailers.write(out, &[]);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -69,8 +83,7 @@ mod tests {
         }
         let mut out = Vec::new();
         chunk(&mut out, &[b'x'; 26]);
-        let mut trailers = HeaderMap::new();
-        trailers.insert("x-sum", "1".parse().unwrap());
+        let trailers = Fields::from_iter([("x-sum", &b"1"[..])]);
         last_chunk(&mut out, Some(&trailers));
         assert_eq!(out, [&b"1a\r\n"[..], &[b'x'; 26], b"\r\n0\r\nx-sum: 1\r\n\r\n"].concat());
     }

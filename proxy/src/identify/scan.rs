@@ -15,7 +15,7 @@ pub(super) type Lines<'a> = SmallVec<[&'a [u8]; 2]>;
 pub(super) struct Scan<'a> {
     pub(super) header: Lines<'a>,
     /// A field that is our header but for `_`: some servers read both as one, so neither may pass.
-    pub(super) twin: Option<&'a str>,
+    pub(super) twin: Option<&'a [u8]>,
     pub(super) baggage: Lines<'a>,
     pub(super) tracestate: Lines<'a>,
     traceparent: Lines<'a>,
@@ -33,17 +33,17 @@ pub(super) struct Scan<'a> {
 impl<'a> Scan<'a> {
     pub(super) fn new<H: Head>(head: &'a H, carriers: &Carriers) -> Self {
         let mut scan = Self::default();
-        let ours = carriers.header.as_deref().unwrap_or("");
+        let ours = carriers.header.as_deref().unwrap_or("").as_bytes();
         for (name, value) in head.fields() {
             match name {
-                "baggage" => scan.baggage.push(value),
-                "tracestate" => scan.tracestate.push(value),
-                "traceparent" => scan.traceparent.push(value),
-                "cookie" => scan.cookie.push(value),
-                "origin" => scan.origin = Some(value),
-                "sec-fetch-mode" => scan.fetch_mode = Some(value),
-                "access-control-request-method" => scan.is_preflight = head.method() == "OPTIONS",
-                "x-pr-strict" => scan.strict |= !matches!(value, b"0" | b"false" | b""),
+                b"baggage" => scan.baggage.push(value),
+                b"tracestate" => scan.tracestate.push(value),
+                b"traceparent" => scan.traceparent.push(value),
+                b"cookie" => scan.cookie.push(value),
+                b"origin" => scan.origin = Some(value),
+                b"sec-fetch-mode" => scan.fetch_mode = Some(value),
+                b"access-control-request-method" => scan.is_preflight = head.method() == "OPTIONS",
+                b"x-pr-strict" => scan.strict |= !matches!(value, b"0" | b"false" | b""),
                 _ => {}
             }
             if name.len() == ours.len() && !ours.is_empty() {
@@ -55,7 +55,7 @@ impl<'a> Scan<'a> {
             }
             for place in carriers.aliases.iter().flat_map(|tool| tool.places) {
                 if let Place::Header(wanted) = place
-                    && *wanted == name
+                    && wanted.as_bytes() == name
                 {
                     scan.tools.push((wanted, value));
                 }
@@ -74,7 +74,7 @@ impl<'a> Scan<'a> {
 }
 
 /// Whether `name` is `ours` but for `_` in place of some `-`, or the other way round.
-fn is_twin(name: &str, ours: &str) -> bool {
+fn is_twin(name: &[u8], ours: &[u8]) -> bool {
     let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    name.len() == ours.len() && name.bytes().map(dashed).eq(ours.bytes().map(dashed))
+    name.len() == ours.len() && name.iter().copied().map(dashed).eq(ours.iter().copied().map(dashed))
 }

@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Record;
+use crate::fields::Fields;
 use crate::forward::tunnel::Tunnel;
 use crate::forward::upstream_body::{BodyError, UpstreamBody};
 
@@ -134,7 +134,7 @@ impl ResponseBody {
     }
 
     /// The trailers, once, after the end.
-    pub fn take_trailers(&mut self) -> Option<HeaderMap> {
+    pub fn take_trailers(&mut self) -> Option<Fields> {
         match &mut self.content {
             Content::Upstream(body) => body.take_trailers(),
             Content::Own(_) | Content::Tunnel(_) => None,

@@ -3,11 +3,10 @@
 use std::fmt::Write;
 
 use crate::decision::Reason;
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use crate::fields::Fields;
 
 /// Where receipts stand.
-pub const ROUTE: HeaderName = HeaderName::from_static("x-pr-route");
+pub const ROUTE: &str = "x-pr-route";
 
 /// The most bytes of all receipts of an answer: a chain of a hundred hops must not make the head too large.
 const BOUND: usize = 4 << 10;
@@ -20,15 +19,13 @@ pub fn entry(service: &str, at: &str, reason: Reason, generation: u64) -> Option
 }
 
 /// Puts our entry before those of the upstream's answer, in one line.
-pub fn prepend(fields: &mut HeaderMap, entry: String) {
+pub fn prepend(fields: &mut Fields, entry: String) {
     let mut list = entry.into_bytes();
     for line in fields.get_all(ROUTE) {
         if list.len() + line.len() + 2 <= BOUND {
             list.extend_from_slice(b", ");
-            list.extend_from_slice(line.as_bytes());
+            list.extend_from_slice(line);
         }
     }
-    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(list)) {
-        fields.insert(ROUTE, value);
-    }
+    fields.insert(ROUTE, &list);
 }

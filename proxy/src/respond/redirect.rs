@@ -1,11 +1,11 @@
 //! The answer of a route that sends the client elsewhere. What the route does not name stays as the client wrote it, so
 //! that a key in the host, the path or the query is still there at the next request.
 
-use http::header::{self, HeaderValue};
-use http::{Response, StatusCode};
+use http::StatusCode;
 use sidetrack_config::model::{Redirect, Scheme};
 
-use crate::error::{Code, Failure};
+use super::Answer;
+use crate::fields::Fields;
 use crate::forward::filters::{change, rewritten};
 use crate::head::Head;
 use crate::identify::Identity;
@@ -13,28 +13,22 @@ use crate::record::ResponseBody;
 use crate::route::rule::Rule;
 
 /// The redirect `to` of `rule`, for a client that asked over `scheme`.
-///
-/// # Errors
-/// `malformed_request` where the target of the request can't stand in a field.
 pub fn redirect<H: Head>(
     to: &Redirect,
     rule: &Rule,
     head: &H,
     identity: &Identity,
     scheme: Scheme,
-) -> Result<Response<ResponseBody>, Failure> {
-    let location = HeaderValue::from_bytes(location(to, rule, head, identity, scheme).as_bytes())
-        .map_err(|_| Failure::new(Code::MalformedRequest, "the request target is no path"))?;
-    let mut response = Response::new(ResponseBody::empty());
-    *response.status_mut() = StatusCode::from_u16(to.status).unwrap_or(StatusCode::FOUND);
-    let fields = response.headers_mut();
-    fields.insert(header::LOCATION, location);
-    fields.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+) -> Answer {
+    let mut fields = Fields::default();
+    fields.append("location", location(to, rule, head, identity, scheme).as_bytes());
+    fields.append("content-length", b"0");
+    fields.append("cache-control", b"no-store");
     if let Some(changes) = &rule.changes {
-        change(fields, &changes.response);
+        change(&mut fields, &changes.response);
     }
-    Ok(response)
+    let status = StatusCode::from_u16(to.status).unwrap_or(StatusCode::FOUND);
+    Answer { status, fields, body: ResponseBody::empty() }
 }
 
 /// Where a redirect leads.

@@ -67,9 +67,9 @@ pub struct Backend {
 #[derive(Debug, Default)]
 pub struct Changes {
     /// To the fields of the request.
-    pub request: Fields,
+    pub request: FieldEdits,
     /// To the fields of the answer.
-    pub response: Fields,
+    pub response: FieldEdits,
     /// What `Host` says upstream.
     pub host: Option<HeaderValue>,
     /// The path.
@@ -78,7 +78,7 @@ pub struct Changes {
 
 /// Changes to header fields, in this order: set, add, remove.
 #[derive(Debug, Default)]
-pub struct Fields {
+pub struct FieldEdits {
     /// In place of what is there.
     pub set: Vec<(HeaderName, HeaderValue)>,
     /// Beside what is there.
@@ -159,7 +159,7 @@ impl Rule {
 
 /// Whether the lines of a field, joined with commas (RFC 9110 section 5.3), say what is wanted.
 fn has_field<H: Head>(head: &H, wanted: &FieldMatch) -> bool {
-    let mut lines = head.fields().filter(|(name, _)| *name == &*wanted.name).map(|(_, value)| value);
+    let mut lines = head.fields().filter(|(name, _)| *name == wanted.name.as_bytes()).map(|(_, value)| value);
     let Some(first) = lines.next() else { return false };
     let mut left = wanted.value.as_bytes().strip_prefix(first);
     for line in lines {
@@ -202,10 +202,10 @@ impl Changes {
         }
         let rewrite = filters.rewrite.as_ref();
         Some(Box::new(Self {
-            request: Fields::new(&filters.request, |name| {
+            request: FieldEdits::new(&filters.request, |name| {
                 is_protected_request_field(name) || is_carrier(name, carriers)
             }),
-            response: Fields::new(&filters.response, is_protected_response_field),
+            response: FieldEdits::new(&filters.response, is_protected_response_field),
             host: rewrite
                 .and_then(|rewrite| HeaderValue::from_bytes(rewrite.host.as_deref()?.as_bytes()).ok()),
             path: rewrite.and_then(|rewrite| rewrite.path.clone()),
@@ -220,7 +220,7 @@ fn is_carrier(name: &str, carriers: &Carriers) -> bool {
         || places.any(|place| matches!(place, Place::Header(field) if *field == name))
 }
 
-impl Fields {
+impl FieldEdits {
     fn new(changes: &FieldChanges, is_protected: impl Fn(&str) -> bool) -> Self {
         let name = |name: &str| match is_protected(name) {
             true => None,

@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::task::{Context, Poll};
 
-use http::response::Parts;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode};
 
 use super::io::Io;
+use crate::fields::Fields;
 use crate::h1::write;
 use crate::record::ResponseBody;
 
@@ -47,11 +47,10 @@ pub struct Message {
 
 impl Answering {
     /// Writes the head.
-    pub fn begin(self, io: &mut Io, parts: &Parts, body: &ResponseBody) -> Message {
-        let is_upgrade = parts.status == StatusCode::SWITCHING_PROTOCOLS;
-        let bare = self.is_head
-            || is_upgrade
-            || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    pub fn begin(self, io: &mut Io, status: StatusCode, fields: &Fields, body: &ResponseBody) -> Message {
+        let is_upgrade = status == StatusCode::SWITCHING_PROTOCOLS;
+        let bare =
+            self.is_head || is_upgrade || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let left = body.left();
         let framing = match left {
             _ if bare => Framing::Ended,
@@ -60,24 +59,19 @@ impl Answering {
             None if self.is_http10 => Framing::Plain,
             None => Framing::Chunked,
         };
-        let says_close = parts.headers.get(header::CONNECTION).is_some_and(|value| value == "close");
+        let says_close = fields.get("connection") == Some(b"close");
         // A body that nobody has read ends the connection, unless it is here and can be thrown away.
         let unread = !body.is_uploading() && !io.discard();
         let until_close = left.is_none() && self.is_http10 && !bare;
         let persists = self.persists && !says_close && !unread && !until_close;
         let out = &mut io.output;
         out.reserve(HEAD);
-        status_line(out, parts.status);
-        for (name, value) in &parts.headers {
-            let ours = match *name {
-                header::CONTENT_LENGTH => !self.is_head && parts.status != StatusCode::NOT_MODIFIED,
-                header::TRANSFER_ENCODING => true,
-                header::CONNECTION => !is_upgrade,
-                _ => false,
-            };
-            if !ours {
-                write::field(out, name.as_str(), value.as_bytes());
-            }
+        write::status_line(out, status);
+        // What we say of framing and of the connection we say by ourselves.
+        match (is_upgrade, self.is_head || status == StatusCode::NOT_MODIFIED) {
+            (true, _) => fields.write(out, &["transfer-encoding", "content-length"]),
+            (false, true) => fields.write(out, &["transfer-encoding", "connection"]),
+            (false, false) => fields.write(out, &["transfer-encoding", "connection", "content-length"]),
         }
         match framing {
             Framing::Chunked => write::field(out, "transfer-encoding", b"chunked"),
@@ -88,7 +82,7 @@ impl Answering {
                 }
             }
         }
-        if let Some(date) = self.date.filter(|_| !parts.headers.contains_key(header::DATE)) {
+        if let Some(date) = self.date.filter(|_| !fields.contains("date")) {
             write::field(out, "date", date.as_bytes());
         }
         match persists {
@@ -100,14 +94,6 @@ impl Answering {
         out.extend_from_slice(b"\r\n");
         Message { framing, persists }
     }
-}
-
-fn status_line(out: &mut Vec<u8>, status: StatusCode) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(status.as_str().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    out.extend_from_slice(b"\r\n");
 }
 
 impl Message {

@@ -93,9 +93,9 @@ fn the_answer_has_nothing_but_its_head() {
     let rule = Rule::new(0, &route, &estate().estate.carriers);
     let head = PlainHead::get("http://a.test/x");
     let identity = identify(&head, estate()).unwrap();
-    let response = redirect(&to, &rule, &head, &identity, Scheme::Http).unwrap();
-    assert_eq!(response.status(), 308);
-    assert_eq!(response.headers()["location"], "https://a.test/x");
-    assert_eq!(response.headers()["content-length"], "0");
-    assert_eq!(response.headers()["cache-control"], "no-store");
+    let answer = redirect(&to, &rule, &head, &identity, Scheme::Http);
+    assert_eq!(answer.status, 308);
+    assert_eq!(answer.fields.text("location"), Some("https://a.test/x"));
+    assert_eq!(answer.fields.text("content-length"), Some("0"));
+    assert_eq!(answer.fields.text("cache-control"), Some("no-store"));
 }

@@ -1,0 +1,365 @@
+//! The field section of a message: the one form in which both versions of HTTP, and every rule of ours, read and change
+//! header fields.
+//!
+//! The lines stand one behind the other in one piece of memory, as HTTP/1.1 writes them (`name: value` CR LF, names in
+//! lower case), so that a head that is passed on is copied once and not field by field. An index says where each line
+//! is; a line that is removed stays in the text and leaves the index. A head has a few dozen fields at most (its limit
+//! is in the configuration), and at that size a scan of the index is quicker than any hash.
+
+use std::fmt;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The fields of a message, in order. A name may come more than once.
+#[derive(Clone, Default)]
+pub struct Fields {
+    text: Vec<u8>,
+    lines: Vec<Line>,
+}
+
+/// Where a line is in the text.
+#[derive(Clone, Copy)]
+struct Line {
+    start: u32,
+    end: u32,
+    /// Length of the name.
+    name: u16,
+    /// Tells most names apart without a look at the text.
+    tag: u16,
+}
+
+/// Between name and value.
+const COLON: &[u8] = b": ";
+/// Behind the value.
+const END: &[u8] = b"\r\n";
+/// The most bytes of a text. Every head has a limit far below; what would go beyond is left out.
+const MOST: usize = 16 << 20;
+
+impl Line {
+    fn name(self, text: &[u8]) -> &[u8] {
+        let start = index(self.start);
+        text.get(start..start + usize::from(self.name)).unwrap_or_default()
+    }
+
+    fn value(self, text: &[u8]) -> &[u8] {
+        let start = index(self.start) + usize::from(self.name) + COLON.len();
+        text.get(start..index(self.end).saturating_sub(END.len())).unwrap_or_default()
+    }
+}
+
+/// The length of a name, and one of its letters. Most names of one head differ in these.
+#[inline]
+fn tag(name: &[u8]) -> u16 {
+    let letter = |at: usize| name.get(at).copied().unwrap_or(0);
+    let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
+    let (first, middle) = (u16::from(letter(0)), u16::from(letter(name.len() / 2)));
+    (length << 10) ^ (first << 5) ^ middle
+}
+
+fn index(at: u32) -> usize {
+    usize::try_from(at).unwrap_or(usize::MAX)
+}
+
+/// Whether bytes may stand in a value (RFC 9110 section 5.5): no control characters but the tab. This is what keeps a
+/// value that we put together from ending its line and beginning another.
+fn is_value(bytes: &[u8]) -> bool {
+    // Without a way out of the loop, so that it takes many bytes at a time.
+    !bytes.iter().fold(false, |bad, byte| bad | ((*byte < b' ') & (*byte != b'\t')) | (*byte == 0x7f))
+}
+
+impl Fields {
+    /// No fields, and room for so many in so many bytes.
+    pub fn with_room(lines: usize, bytes: usize) -> Self {
+        Self { text: Vec::with_capacity(bytes), lines: Vec::with_capacity(lines) }
+    }
+
+    /// Adds a line that a parser has read: `name` is a token in any case, `value` holds no control character.
+    pub fn push_parsed(&mut self, name: &[u8], value: &[u8]) {
+        self.push(name, value);
+    }
+
+    /// Adds a line. `name` is a token in lower case. A value that can't stand in a field is left out.
+    pub fn append(&mut self, name: &str, value: &[u8]) {
+        if is_value(value) {
+            self.push(name.as_bytes(), value);
+        }
+    }
+
+    /// Makes `value` the one line of that name, in the place of the first that there was. A value that can't stand in a
+    /// field changes nothing.
+    pub fn insert(&mut self, name: &str, value: &[u8]) {
+        if !is_value(value) {
+            return;
+        }
+        let Some(new) = self.write_line(name.as_bytes(), value) else { return };
+        let Self { text, lines } = self;
+        let mut new = Some(new);
+        lines.retain_mut(|line| {
+            let is_named = line.tag == tag(name.as_bytes()) && line.name(text) == name.as_bytes();
+            match new.take_if(|_| is_named) {
+                Some(new) => *line = new,
+                None if is_named => return false,
+                None => {}
+            }
+            true
+        });
+        lines.extend(new);
+    }
+
+    fn push(&mut self, name: &[u8], value: &[u8]) {
+        let line = self.write_line(name, value);
+        self.lines.extend(line);
+    }
+
+    /// Writes a line behind the others; `None`: there is no room for it.
+    fn write_line(&mut self, name: &[u8], value: &[u8]) -> Option<Line> {
+        let start = self.text.len();
+        let end = start + name.len() + COLON.len() + value.len() + END.len();
+        let line = Line {
+            start: u32::try_from(start).ok()?,
+            end: u32::try_from(end).ok().filter(|_| end <= MOST)?,
+            name: u16::try_from(name.len()).ok()?,
+            tag: 0,
+        };
+        self.text.extend_from_slice(name);
+        let written = self.text.get_mut(start..).unwrap_or_default();
+        written.make_ascii_lowercase();
+        let tag = tag(written);
+        self.text.extend_from_slice(COLON);
+        self.text.extend_from_slice(value);
+        self.text.extend_from_slice(END);
+        Some(Line { tag, ..line })
+    }
+
+    /// Takes every line of that name away; says whether there was one.
+    pub fn remove(&mut self, name: &str) -> bool {
+        let Self { text, lines } = self;
+        let (before, tag) = (lines.len(), tag(name.as_bytes()));
+        if lines.iter().any(|line| line.tag == tag) {
+            lines.retain(|line| line.tag != tag || line.name(text) != name.as_bytes());
+        }
+        lines.len() != before
+    }
+
+    /// The values of a name, line by line.
+    pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + Clone {
+        let tag = tag(name.as_bytes());
+        let is_named = move |line: &&Line| line.tag == tag && line.name(&self.text) == name.as_bytes();
+        self.lines.iter().filter(is_named).map(|line| line.value(&self.text))
+    }
+
+    /// The first value of a name.
+    #[inline]
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        let tag = tag(name.as_bytes());
+        let named = |line: &&Line| line.tag == tag && line.name(&self.text) == name.as_bytes();
+        self.lines.iter().find(named).map(|line| line.value(&self.text))
+    }
+
+    /// The first value of a name, where it is text of ASCII.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        let value = self.get(name)?;
+        if value.is_ascii() { std::str::from_utf8(value).ok() } else { None }
+    }
+
+    /// Whether there is a line of that name.
+    #[inline]
+    pub fn contains(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// All lines of a name as one list (RFC 9110 section 5.3), with `separator` between them.
+    pub fn joined(&self, name: &str, separator: &[u8]) -> Vec<u8> {
+        let mut list = Vec::new();
+        for (at, line) in self.get_all(name).enumerate() {
+            if at > 0 {
+                list.extend_from_slice(separator);
+            }
+            list.extend_from_slice(line);
+        }
+        list
+    }
+
+    /// Adds an item to a list field, in one line.
+    pub fn add_item(&mut self, name: &str, item: &[u8]) {
+        let mut list = self.joined(name, b", ");
+        if !list.is_empty() {
+            list.extend_from_slice(b", ");
+        }
+        list.extend_from_slice(item);
+        self.insert(name, &list);
+    }
+
+    /// Names and values, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.lines.iter().map(|line| (line.name(&self.text), line.value(&self.text)))
+    }
+
+    /// How many lines there are.
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Bytes of all lines.
+    pub fn bytes(&self) -> usize {
+        self.lines.iter().map(|line| index(line.end) - index(line.start)).sum()
+    }
+
+    /// Writes the lines as HTTP/1.1 has them, but for those that `skips` names: what stands together is copied together.
+    pub fn write(&self, out: &mut Vec<u8>, skips: &[&str]) {
+        let is_skipped = |line: &Line| {
+            skips
+                .iter()
+                .any(|name| usize::from(line.name) == name.len() && line.name(&self.text) == name.as_bytes())
+        };
+        let (mut start, mut end) = (0, 0);
+        for line in self.lines.iter().filter(|line| !is_skipped(line)) {
+            if index(line.start) != end {
+                out.extend_from_slice(self.text.get(start..end).unwrap_or_default());
+                start = index(line.start);
+            }
+            end = index(line.end);
+        }
+        out.extend_from_slice(self.text.get(start..end).unwrap_or_default());
+    }
+
+    /// The fields of a head that the HTTP/2 library has read.
+    pub fn of(map: &HeaderMap, room: usize) -> Self {
+        let bytes = map.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
+        let mut fields = Self::with_room(map.len() + room, bytes + room * 48);
+        for (name, value) in map {
+            fields.push(name.as_str().as_bytes(), value.as_bytes());
+        }
+        fields
+    }
+
+    /// The fields as the HTTP/2 library writes them. What it has no form for is left out.
+    pub fn to_map(&self) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.len());
+        // One piece of memory for all values.
+        let text = bytes::Bytes::copy_from_slice(&self.text);
+        for line in &self.lines {
+            let start = index(line.start) + usize::from(line.name) + COLON.len();
+            let end = index(line.end).saturating_sub(END.len());
+            let value = (start..=text.len()).contains(&end).then(|| text.slice(start..end));
+            let value = value.and_then(|value| HeaderValue::from_maybe_shared(value).ok());
+            if let (Ok(name), Some(value)) = (HeaderName::from_bytes(line.name(&self.text)), value) {
+                map.append(name, value);
+            }
+        }
+        map
+    }
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        f.debug_list().entries(self.iter().map(|(name, value)| (text(name), text(value)))).finish()
+    }
+}
+
+impl PartialEq for Fields {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl<'a> FromIterator<(&'a str, &'a [u8])> for Fields {
+    fn from_iter<I: IntoIterator<Item = (&'a str, &'a [u8])>>(lines: I) -> Self {
+        let mut fields = Self::default();
+        for (name, value) in lines {
+            fields.append(name, value);
+        }
+        fields
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn fields(lines: &[(&str, &str)]) -> Fields {
+        lines.iter().map(|(name, value)| (*name, value.as_bytes())).collect()
+    }
+
+    fn written(fields: &Fields, skips: &[&str]) -> String {
+        let mut out = Vec::new();
+        fields.write(&mut out, skips);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn lines_are_read_changed_and_written() {
+        let mut all = fields(&[("host", "a"), ("x-a", "1"), ("x-b", ""), ("x-a", "2")]);
+        assert_eq!(all.get("x-a"), Some(&b"1"[..]));
+        assert_eq!(all.get_all("x-a").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(all.joined("x-a", b","), b"1,2");
+        assert!(all.contains("x-b") && !all.contains("x-c"));
+        assert_eq!(written(&all, &["host"]), "x-a: 1\r\nx-b: \r\nx-a: 2\r\n");
+        all.insert("x-a", b"3");
+        assert!(all.remove("x-b") && !all.remove("x-b"));
+        all.add_item("x-a", b"4");
+        all.add_item("x-new", b"5");
+        assert_eq!(written(&all, &[]), "host: a\r\nx-a: 3, 4\r\nx-new: 5\r\n");
+        assert_eq!(all.bytes(), written(&all, &[]).len());
+    }
+
+    #[test]
+    fn names_come_in_lower_case_from_a_parser() {
+        let mut all = Fields::default();
+        all.push_parsed(b"X-Pr-ID", b"42");
+        assert_eq!(all.text("x-pr-id"), Some("42"));
+        assert_eq!(written(&all, &[]), "x-pr-id: 42\r\n");
+    }
+
+    #[test]
+    fn no_value_ends_its_line() {
+        let mut all = fields(&[("a", "1")]);
+        for bad in ["1\r\nx: y", "1\nx: y", "\0", "\x7f", "\x1b"] {
+            all.insert("a", bad.as_bytes());
+            all.append("b", bad.as_bytes());
+            all.add_item("a", bad.as_bytes());
+        }
+        assert_eq!(written(&all, &[]), "a: 1\r\n");
+        all.append("tab", b"1\t\xe4");
+        assert!(all.contains("tab") && all.text("tab").is_none());
+    }
+
+    proptest! {
+        /// A `HeaderMap` is the second opinion: the same operations leave the same lines.
+        #[test]
+        fn is_what_a_header_map_is(steps in prop::collection::vec((0_u8..4, 0_usize..5, "[ -~]{0,8}"), 0..40)) {
+            let names = ["host", "x-pr-id", "x-pr-ie", "te", "content-length"];
+            let (mut ours, mut theirs) = (Fields::default(), HeaderMap::new());
+            for (what, name, value) in steps {
+                let name = names[name];
+                let header = HeaderValue::from_str(&value).unwrap();
+                match what {
+                    0 => {
+                        ours.append(name, value.as_bytes());
+                        theirs.append(name, header);
+                    }
+                    1 => {
+                        ours.insert(name, value.as_bytes());
+                        theirs.insert(name, header);
+                    }
+                    2 => prop_assert_eq!(ours.remove(name), theirs.remove(name).is_some()),
+                    _ => prop_assert_eq!(ours.get(name), theirs.get(name).map(HeaderValue::as_bytes)),
+                }
+            }
+            for name in names {
+                let theirs = theirs.get_all(name).iter().map(HeaderValue::as_bytes);
+                prop_assert!(ours.get_all(name).eq(theirs));
+            }
+            prop_assert_eq!(ours.to_map(), theirs.clone());
+            prop_assert_eq!(Fields::of(&theirs, 0).to_map(), theirs);
+        }
+    }
+}
