@@ -36,6 +36,9 @@ use crate::watch::{self as watches, Scope, Watches};
 
 /// How long a connection to the API server may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long an answer of the API server may say nothing: longer than a watch of a quiet kind lasts (290 s), since such a
+/// watch may be told nothing at all. kube has no bound, and would wait for an answer that never comes for ever.
+const SILENCE: Duration = Duration::from_secs(300);
 /// How long the end may take: the Lease, then streams that end.
 const FAREWELL: Duration = Duration::from_secs(15);
 
@@ -82,6 +85,7 @@ fn runtime() -> Result<Runtime, RunError> {
 async fn main(settings: RunSettings) -> Result<(), RunError> {
     let mut config = Config::infer().await?;
     config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(SILENCE);
     let client = Client::try_from(config.clone())?;
     let contact = Arc::new(Contact::default());
     let metrics = Arc::new(Metrics::new(&contact)?);

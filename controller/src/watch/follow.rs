@@ -1,7 +1,7 @@
 //! One watch: list, watch, and after a failure again.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,12 @@ use crate::world::Name;
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// The first pause. A watch closed with 410 Gone lists again after it.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
+/// After so long without a failure the next one is a new one: longer than an attempt to connect takes to fail.
+const QUIET: Duration = Duration::from_secs(15);
+
+/// How long a page of a list may take. An answer that never comes, from a machine that has gone without a word, would be
+/// waited for for ever.
+const LIST: Duration = Duration::from_secs(30);
 
 /// How long a kind that one can do without is waited for while it is forbidden. An API server that has just started
 /// forbids everything for some seconds.
@@ -76,32 +82,55 @@ where
 {
     /// Watches until the kind is no longer served, or nobody listens.
     pub(super) async fn run(&mut self) -> End {
+        self.run_for_lists_within(LIST).await
+    }
+
+    /// The same; a page of a list may take `patience`.
+    async fn run_for_lists_within(&mut self, patience: Duration) -> End {
         let mut stream = Box::pin(watcher(self.api.clone(), self.config.clone()));
         let mut pauses = Pauses::default();
         let mut forbidden = Forbidden::default();
+        let mut is_listing = false;
         loop {
-            let event = match stream.try_next().await {
+            let bound = if is_listing { patience } else { Duration::MAX };
+            let Ok(next) = tokio::time::timeout(bound, stream.try_next()).await else {
+                stream = Box::pin(watcher(self.api.clone(), self.config.clone()));
+                is_listing = false;
+                let pause = pauses.next(Instant::now(), false);
+                self.failed(&format!("no answer to a list within {patience:?}"), pause).await;
+                continue;
+            };
+            let event = match next {
                 Ok(Some(event)) => event,
                 Ok(None) => return End::Closed,
                 Err(error) if is_missing(&error) => return End::NoSuchKind,
                 Err(error) => {
-                    let pause = pauses.next(Instant::now());
-                    say(self.what, &error, pause);
-                    self.restarts.inc();
                     if self.is_optional && forbidden.is_news(&error, Instant::now()) {
                         warn!("{} may not be read, and are left out", self.what);
                         if self.sender.send(Message::Complete(self.source)).await.is_err() {
                             return End::Closed;
                         }
                     }
-                    tokio::time::sleep(pause).await;
+                    let pause = pauses.next(Instant::now(), is_expired(&error));
+                    self.failed(&error, pause).await;
                     continue;
                 }
+            };
+            is_listing = match event {
+                Event::Init | Event::InitApply(_) => true,
+                Event::InitDone | Event::Apply(_) | Event::Delete(_) => false,
             };
             if self.take(event).await.is_err() {
                 return End::Closed;
             }
         }
+    }
+
+    /// Counts a failure, tells of it, and waits before the next attempt.
+    async fn failed(&mut self, error: &(dyn Display + Sync), pause: Duration) {
+        say(self.what, error, pause);
+        self.restarts.inc();
+        tokio::time::sleep(pause).await;
     }
 
     async fn take(&mut self, event: Event<K>) -> Result<(), mpsc::error::SendError<Message>> {
@@ -131,7 +160,7 @@ where
 
 /// Tells of a failure. The first of a row is news; while an API server is away the same line would come every few
 /// seconds.
-fn say(what: &str, error: &watcher::Error, pause: Duration) {
+fn say(what: &str, error: &dyn Display, pause: Duration) {
     if pause == MIN_PAUSE {
         warn!("the watch of {what} failed and is taken up again: {error}");
     } else {
@@ -166,21 +195,40 @@ impl Forbidden {
     }
 }
 
-/// Pauses between attempts: twice as long each time, short again after a minute without a failure.
+/// Pauses between attempts: twice as long each time, short again after [`QUIET`]. 410 Gone ends a row of other failures:
+/// the API server is back, and the list that it asks for is not made to wait for the outage before it. A row of its own,
+/// which lists the whole kind each time, grows like any other.
 #[derive(Default)]
 struct Pauses {
-    last: Option<(Instant, Duration)>,
+    last: Option<Failed>,
+}
+
+/// The last failure.
+struct Failed {
+    at: Instant,
+    pause: Duration,
+    is_expired: bool,
 }
 
 impl Pauses {
-    fn next(&mut self, now: Instant) -> Duration {
-        let quiet = Duration::from_secs(60);
-        let pause = match self.last {
-            Some((at, pause)) if now.saturating_duration_since(at) < quiet => (pause * 2).min(MAX_PAUSE),
-            _ => MIN_PAUSE,
+    fn next(&mut self, now: Instant, is_expired: bool) -> Duration {
+        let goes_on = |last: &&Failed| {
+            let is_recent = now.saturating_duration_since(last.at) < last.pause + QUIET;
+            is_recent && (last.is_expired || !is_expired)
         };
-        self.last = Some((now, pause));
+        let pause = self.last.as_ref().filter(goes_on);
+        let pause = pause.map_or(MIN_PAUSE, |last| (last.pause * 2).min(MAX_PAUSE));
+        self.last = Some(Failed { at: now, pause, is_expired });
         pause
+    }
+}
+
+/// Whether the watch has lost its place: 410 Gone, as an answer or as an event.
+fn is_expired(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchError(status) => status.code == 410,
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
+        _ => false,
     }
 }
 

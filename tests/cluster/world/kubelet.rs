@@ -20,6 +20,8 @@ use crate::api::Kube;
 use crate::sandbox;
 
 const NODE: &str = "node";
+/// How long the API server may take to say which pods there are, before it is asked again.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A node that runs every pod. It ends with its value.
 pub(crate) struct Kubelet {
@@ -44,7 +46,7 @@ impl Kubelet {
         let stopped = stop.clone();
         let work = async move {
             let kube = Kube::of(&kubeconfig).await;
-            kube.create(json!({"kind": "Node", "metadata": {"name": NODE}})).await;
+            kube.create(node()).await;
             let mut pods = HashMap::new();
             while !stopped.load(Ordering::Relaxed) {
                 step(&kube, &mut pods).await;
@@ -59,9 +61,18 @@ impl Kubelet {
     }
 }
 
-/// Looks at every pod once. While the API server is away nothing happens.
+/// The node, which is ready. Of one that never says so the controller manager believes the contrary after a minute, and
+/// from then on marks a pod that it sees bound as not ready: now and then after the kubelet has said that it is.
+fn node() -> Value {
+    let ready = json!({"type": "Ready", "status": "True", "reason": "KubeletReady"});
+    json!({"kind": "Node", "metadata": {"name": NODE}, "status": {"conditions": [ready]}})
+}
+
+/// Looks at every pod once. While the API server is away nothing happens; one that has only just begun may take a
+/// connection and say nothing on it.
 async fn step(kube: &Kube, running: &mut HashMap<String, Option<Upstream>>) {
-    let Ok(mut list) = kube.ask(Method::GET, "/api/v1/pods", "", None).await else { return };
+    let list = kube.ask(Method::GET, "/api/v1/pods", "", None);
+    let Ok(Ok(mut list)) = tokio::time::timeout(PATIENCE, list).await else { return };
     let Value::Array(pods) = list["items"].take() else { return };
     for pod in &pods {
         let uid = pod["metadata"]["uid"].as_str().unwrap();

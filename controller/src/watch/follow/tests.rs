@@ -83,17 +83,62 @@ fn an_event_that_says_nothing_new_is_no_change() {
     assert!(!sink.delete(deployment("a", 2)).unwrap()(&mut world));
 }
 
+/// The pauses of `count` failures in a row, in milliseconds.
+fn row(pauses: &mut Pauses, now: &mut Instant, count: usize, is_expired: bool) -> Vec<u128> {
+    let next = |_| {
+        let pause = pauses.next(*now, is_expired);
+        *now += pause;
+        pause.as_millis()
+    };
+    (0..count).map(next).collect()
+}
+
 #[test]
-fn pauses_grow_to_a_few_seconds_and_are_short_again_after_a_quiet_minute() {
+fn pauses_grow_to_a_few_seconds_and_are_short_again_after_a_quiet_time() {
     let (mut pauses, mut now) = (Pauses::default(), Instant::now());
-    let mut seen = Vec::new();
-    for _ in 0..8 {
-        let pause = pauses.next(now);
-        seen.push(pause.as_millis());
-        now += pause;
-    }
-    assert_eq!(seen, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
-    assert_eq!(pauses.next(now + Duration::from_secs(60)), MIN_PAUSE);
+    let grown = [100, 200, 400, 800, 1600, 3200, 5000, 5000];
+    assert_eq!(row(&mut pauses, &mut now, 8, false), grown);
+    now += QUIET;
+    assert_eq!(row(&mut pauses, &mut now, 8, false), grown);
+}
+
+#[test]
+fn a_lost_place_after_an_outage_is_listed_anew_at_once_and_in_a_row_of_its_own_ever_less_often() {
+    let (mut pauses, mut now) = (Pauses::default(), Instant::now());
+    row(&mut pauses, &mut now, 8, false);
+    assert_eq!(row(&mut pauses, &mut now, 4, true), [100, 200, 400, 800]);
+    assert_eq!(row(&mut pauses, &mut now, 1, false), [1600], "an API server that does not stay is let be");
+}
+
+#[tokio::test]
+async fn a_list_that_is_never_answered_is_asked_for_again() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let client = kube::Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
+    let (sender, _messages) = mpsc::channel(1);
+    let restarts = IntCounter::new("restarts", "restarts").unwrap();
+    let mut follow = Follow {
+        what: "Deployments",
+        source: 0,
+        api: Api::all(client),
+        config: watcher::Config::default(),
+        sink: deployments(),
+        sender,
+        restarts: restarts.clone(),
+        is_optional: false,
+    };
+    tokio::spawn(async move { follow.run_for_lists_within(Duration::from_millis(10)).await });
+    // Each question comes on a connection of its own, since none is answered.
+    let (_first, _second) = (listener.accept().await.unwrap(), listener.accept().await.unwrap());
+    assert!(restarts.get() >= 1);
+}
+
+#[test]
+fn both_forms_of_410_gone_are_a_lost_place() {
+    let status = |code| Box::new(kube::core::Status { code, ..kube::core::Status::default() });
+    let start = |code| watcher::Error::WatchStartFailed(kube::Error::Api(status(code)));
+    assert!(is_expired(&watcher::Error::WatchError(status(410))) && is_expired(&start(410)));
+    assert!(!is_expired(&watcher::Error::WatchError(status(500))) && !is_expired(&start(403)));
 }
 
 #[test]
