@@ -9,6 +9,9 @@
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+use crate::h1::offset;
 
 /// The fields of a message, in order. A name may come more than once.
 #[derive(Clone, Default)]
@@ -36,6 +39,16 @@ const END: &[u8] = b"\r\n";
 const MOST: usize = 16 << 20;
 
 impl Line {
+    /// A line of the text, its tag not yet known; `None`: it is out of bounds.
+    fn new(start: usize, name: usize, end: usize) -> Option<Self> {
+        Some(Self {
+            start: u32::try_from(start).ok()?,
+            end: u32::try_from(end).ok().filter(|_| end <= MOST)?,
+            name: u16::try_from(name).ok()?,
+            tag: 0,
+        })
+    }
+
     fn name(self, text: &[u8]) -> &[u8] {
         let start = index(self.start);
         text.get(start..start + usize::from(self.name)).unwrap_or_default()
@@ -73,9 +86,24 @@ impl Fields {
         Self { text: Vec::with_capacity(bytes), lines: Vec::with_capacity(lines) }
     }
 
-    /// Adds a line that a parser has read: `name` is a token in any case, `value` holds no control character.
-    pub fn push_parsed(&mut self, name: &[u8], value: &[u8]) {
-        self.push(name, value);
+    /// The lines that a parser has read of `head`: names are tokens in any case, values hold no control character. With
+    /// room for so many lines more, in so many bytes.
+    pub fn parsed(head: &[u8], lines: &[httparse::Header<'_>], room: (usize, usize)) -> Self {
+        let mut fields = Self::with_room(lines.len() + room.0, head.len() + room.1);
+        fields.text.extend_from_slice(head);
+        for line in lines {
+            let (name, value) = (line.name.as_bytes(), line.value);
+            let (start, at) = (offset(head, name), offset(head, value));
+            // Nearly all of them stand there as we write them, and are copied with the whole.
+            let is_plain = at == start + name.len() + COLON.len()
+                && fields.text.get(start + name.len()..at) == Some(COLON)
+                && fields.text.get(at + value.len()..at + value.len() + END.len()) == Some(END);
+            match Line::new(start, name.len(), at + value.len() + END.len()).filter(|_| is_plain) {
+                Some(line) => fields.index_line(line),
+                None => fields.push(name, value),
+            }
+        }
+        fields
     }
 
     /// Adds a line. `name` is a token in lower case. A value that can't stand in a field is left out.
@@ -91,11 +119,15 @@ impl Fields {
         if !is_value(value) {
             return;
         }
+        let tag = tag(name.as_bytes());
+        if !self.has_tag(tag) {
+            return self.push(name.as_bytes(), value);
+        }
         let Some(new) = self.write_line(name.as_bytes(), value) else { return };
         let Self { text, lines } = self;
-        let mut new = Some(new);
+        let mut new = Some(Line { tag, ..new });
         lines.retain_mut(|line| {
-            let is_named = line.tag == tag(name.as_bytes()) && line.name(text) == name.as_bytes();
+            let is_named = line.tag == tag && line.name(text) == name.as_bytes();
             match new.take_if(|_| is_named) {
                 Some(new) => *line = new,
                 None if is_named => return false,
@@ -107,37 +139,47 @@ impl Fields {
     }
 
     fn push(&mut self, name: &[u8], value: &[u8]) {
-        let line = self.write_line(name, value);
-        self.lines.extend(line);
+        if let Some(line) = self.write_line(name, value) {
+            self.index_line(line);
+        }
+    }
+
+    /// Adds a line of the text to the index, its name in lower case.
+    fn index_line(&mut self, mut line: Line) {
+        let start = index(line.start);
+        let name = self.text.get_mut(start..start + usize::from(line.name)).unwrap_or_default();
+        name.make_ascii_lowercase();
+        line.tag = tag(name);
+        self.lines.push(line);
     }
 
     /// Writes a line behind the others; `None`: there is no room for it.
     fn write_line(&mut self, name: &[u8], value: &[u8]) -> Option<Line> {
         let start = self.text.len();
         let end = start + name.len() + COLON.len() + value.len() + END.len();
-        let line = Line {
-            start: u32::try_from(start).ok()?,
-            end: u32::try_from(end).ok().filter(|_| end <= MOST)?,
-            name: u16::try_from(name.len()).ok()?,
-            tag: 0,
-        };
-        self.text.extend_from_slice(name);
-        let written = self.text.get_mut(start..).unwrap_or_default();
-        written.make_ascii_lowercase();
-        let tag = tag(written);
-        self.text.extend_from_slice(COLON);
-        self.text.extend_from_slice(value);
-        self.text.extend_from_slice(END);
-        Some(Line { tag, ..line })
+        let line = Line::new(start, name.len(), end)?;
+        self.text.reserve(end - start);
+        for part in [name, COLON, value, END] {
+            self.text.extend_from_slice(part);
+        }
+        Some(line)
+    }
+
+    /// Whether there may be a line of a name with this tag: most names that are asked for are not there.
+    #[inline]
+    fn has_tag(&self, tag: u16) -> bool {
+        self.lines.iter().any(|line| line.tag == tag)
     }
 
     /// Takes every line of that name away; says whether there was one.
     pub fn remove(&mut self, name: &str) -> bool {
-        let Self { text, lines } = self;
-        let (before, tag) = (lines.len(), tag(name.as_bytes()));
-        if lines.iter().any(|line| line.tag == tag) {
-            lines.retain(|line| line.tag != tag || line.name(text) != name.as_bytes());
+        let tag = tag(name.as_bytes());
+        if !self.has_tag(tag) {
+            return false;
         }
+        let Self { text, lines } = self;
+        let before = lines.len();
+        lines.retain(|line| line.tag != tag || line.name(text) != name.as_bytes());
         lines.len() != before
     }
 
@@ -212,11 +254,10 @@ impl Fields {
 
     /// Writes the lines as HTTP/1.1 has them, but for those that `skips` names: what stands together is copied together.
     pub fn write(&self, out: &mut Vec<u8>, skips: &[&str]) {
-        let is_skipped = |line: &Line| {
-            skips
-                .iter()
-                .any(|name| usize::from(line.name) == name.len() && line.name(&self.text) == name.as_bytes())
-        };
+        let skips: SmallVec<[(u16, &[u8]); 4]> =
+            skips.iter().map(|name| (tag(name.as_bytes()), name.as_bytes())).collect();
+        let is_skipped =
+            |line: &Line| skips.iter().any(|(tag, name)| line.tag == *tag && line.name(&self.text) == *name);
         let (mut start, mut end) = (0, 0);
         for line in self.lines.iter().filter(|line| !is_skipped(line)) {
             if index(line.start) != end {
@@ -313,10 +354,14 @@ mod tests {
 
     #[test]
     fn names_come_in_lower_case_from_a_parser() {
-        let mut all = Fields::default();
-        all.push_parsed(b"X-Pr-ID", b"42");
+        let head = b"X-Pr-ID: 42\r\nHOST:a\r\nEmpty:\r\nX-B:  1 \t\r\nLast: 2\r\n\r\n";
+        let mut lines = [httparse::EMPTY_HEADER; 8];
+        let (_, lines) = httparse::parse_headers(head, &mut lines).unwrap().unwrap();
+        let all = Fields::parsed(head, lines, (0, 0));
         assert_eq!(all.text("x-pr-id"), Some("42"));
-        assert_eq!(written(&all, &[]), "x-pr-id: 42\r\n");
+        let wanted = "x-pr-id: 42\r\nhost: a\r\nempty: \r\nx-b: 1\r\nlast: 2\r\n";
+        assert_eq!(written(&all, &[]), wanted);
+        assert_eq!(written(&all, &["host", "empty", "x-b"]), "x-pr-id: 42\r\nlast: 2\r\n");
     }
 
     #[test]

@@ -175,8 +175,7 @@ impl Decoder {
                 if !has_whole_ends(bytes.get(..length).unwrap_or_default(), fields) {
                     return Err(Fault::Malformed("a line of the trailers ends without CR"));
                 }
-                let mut trailers = Fields::default();
-                fields.iter().for_each(|line| trailers.push_parsed(line.name.as_bytes(), line.value));
+                let trailers = Fields::parsed(bytes.get(..length).unwrap_or_default(), fields, (0, 0));
                 self.trailers = (!trailers.is_empty()).then_some(trailers);
                 self.state = State::Ended;
                 Ok(Next::Framing(length))

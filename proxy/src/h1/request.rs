@@ -59,14 +59,13 @@ pub fn parse(bytes: &[u8], most: usize) -> Result<Option<(Received, usize)>, Fau
     }
     let is_http10 = request.version == Some(0);
     let mut control = Control::default();
-    let mut fields = Fields::with_room(request.headers.len() + ADDED.0, length + ADDED.1);
     let mut expects = false;
     for line in &*request.headers {
         control.note(line.name, line.value)?;
         expects |=
             line.name.eq_ignore_ascii_case("expect") && line.value.eq_ignore_ascii_case(b"100-continue");
-        fields.push_parsed(line.name.as_bytes(), line.value);
     }
+    let fields = Fields::parsed(whole, request.headers, ADDED);
     if control.chunked && is_http10 {
         return Err(Fault::Malformed("Transfer-Encoding is newer than the version of the request"));
     }

@@ -47,11 +47,10 @@ pub fn parse(bytes: &[u8], method: &Method) -> Result<Option<(ResponseHead, usiz
     let status = status.ok_or(Fault::Malformed("the status is none"))?;
     let is_http10 = response.version == Some(0);
     let mut control = Control::default();
-    let mut fields = Fields::with_room(response.headers.len() + ADDED.0, length + ADDED.1);
     for line in &*response.headers {
         control.note(line.name, line.value)?;
-        fields.push_parsed(line.name.as_bytes(), line.value);
     }
+    let fields = Fields::parsed(whole, response.headers, ADDED);
     let body = body(status, method, &control, is_http10)?;
     let persists = control.persists(is_http10) && body.left().is_some() | control.chunked;
     Ok(Some((ResponseHead { status, fields, body, persists }, length)))
