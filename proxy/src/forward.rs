@@ -9,6 +9,7 @@ pub mod filters;
 pub mod forwarded;
 pub mod hold;
 pub mod http1;
+pub mod http2;
 pub mod io;
 pub mod outgoing;
 pub mod pool;

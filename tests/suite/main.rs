@@ -14,6 +14,7 @@ mod drain;
 mod errors;
 mod forwarding;
 mod forwarding_edges;
+mod forwarding_http2;
 mod forwarding_streams;
 mod log;
 mod pick;

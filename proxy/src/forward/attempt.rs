@@ -1,24 +1,21 @@
 //! One attempt to get an answer: the request goes out over one connection, and the head of the answer comes back.
 //! What is told of a failure decides whether there may be another attempt (`send`).
 
-use std::error::Error as _;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::StatusCode;
 
-use super::body::Gate;
 use super::broke_off;
 use super::http1::{Http1, NoAnswer};
+use super::http2::{self, Http2};
 use super::outgoing::Outgoing;
-use super::pool::{Http2, Lease, Leased};
+use super::pool::{Lease, Leased};
 use super::upload::{Framing, Upload};
 use super::upstream_body::{FromHttp1, FromHttp2};
 use crate::accept::connection::Connection;
-use crate::accept::hints::Hints;
 use crate::error::{Code, Failure};
 use crate::fields::Fields;
 use crate::h1::response::ResponseHead;
@@ -161,65 +158,43 @@ async fn over_http2(
     mut lease: Leased<Http2>,
     outgoing: &Outgoing,
 ) -> Result<Exchange, Lost> {
-    let gate = outgoing.expects.then(Arc::<Gate>::default);
     let (read, written) = (lease.conn.traffic.read(), lease.conn.traffic.written());
-    let mut request = outgoing.http2(gate.clone()).ok_or_else(unbuilt)?;
-    listen_for_hints(&mut request, Arc::clone(&outgoing.hints), connection.is_http2, gate);
-    let mut error = match lease.conn.sender.try_send_request(request).await {
-        Ok(response) => {
-            let (parts, incoming) = response.into_parts();
-            let body = FromHttp2 { incoming, lease, piece: Bytes::new(), trailers: None };
-            let fields = Fields::of(&parts.headers, ADDED);
-            return Ok(Exchange { status: parts.status, fields, body: Received::Http2(body) });
-        }
-        Err(error) => error,
-    };
-    if error.take_message().is_some() {
-        return Err(Lost::Unwritten);
-    }
-    let error = error.into_error();
-    let unwritten = lease.conn.traffic.written() == written || was_refused(&error);
-    let silent = lease.conn.traffic.read() == read;
-    if unwritten && !outgoing.source.is_touched() {
-        return Err(Lost::Unwritten);
-    }
-    if lease.reused && silent && outgoing.is_repeatable() {
-        return Err(Lost::Silent);
-    }
-    tracing::debug!(service = %service.name, endpoint = %endpoint.address, %error, source = ?error.source(), "no answer");
-    if outgoing.source.is_broken() {
-        return Err(Lost::Failed(client_broke_off(), Whose::Other));
-    }
-    if error.is_parse() {
-        return Err(Lost::Failed(not_http(service), Whose::Upstream));
-    }
-    Err(Lost::Failed(broke_off(service), Whose::Upstream))
-}
-
-/// Whether an HTTP/2 server says that it has not processed the request (RFC 9113 section 8.7).
-fn was_refused(error: &hyper::Error) -> bool {
-    let reason =
-        error.source().and_then(|source| source.downcast_ref::<h2::Error>()).and_then(h2::Error::reason);
-    reason == Some(h2::Reason::REFUSED_STREAM)
-}
-
-/// Passes 1xx answers on. 100 opens the gate of the body, whereupon it is said to an HTTP/1.1 client when its body is
-/// first asked for; over HTTP/2 it is said here.
-fn listen_for_hints<B>(
-    request: &mut http::Request<B>,
-    hints: Arc<Hints>,
-    is_http2: bool,
-    gate: Option<Arc<Gate>>,
-) {
-    hyper::ext::on_informational(request, move |response| {
-        let is_continue = response.status() == StatusCode::CONTINUE;
-        if let Some(gate) = gate.as_ref().filter(|_| is_continue) {
-            gate.open();
-        }
-        if !is_continue || (is_http2 && gate.is_some()) {
-            hints.send(response.status(), Fields::of(response.headers(), 0));
+    let head = outgoing.http2().ok_or_else(unbuilt)?;
+    let body = (!outgoing.source.is_done()).then(|| Rc::clone(&outgoing.source));
+    let says_continue = outgoing.expects && connection.is_http2;
+    let exchanged = lease.conn.exchange(head, body, outgoing.expects, |status, fields| {
+        // Over HTTP/1.1 100 is said to the client when its body is first asked for.
+        if status != StatusCode::CONTINUE || says_continue {
+            outgoing.hints.send(status, Fields::of(fields, 0));
         }
     });
+    let error = match exchanged.await {
+        Ok((answer, upload)) => {
+            let (parts, frames) = answer.into_parts();
+            let fields = Fields::of(&parts.headers, ADDED);
+            let body = FromHttp2::new(frames, &fields, upload, lease);
+            return Ok(Exchange { status: parts.status, fields, body: Received::Http2(body) });
+        }
+        Err(http2::NoAnswer::Client) => return Err(Lost::Failed(client_broke_off(), Whose::Other)),
+        Err(http2::NoAnswer::Ended(error)) => error,
+    };
+    if !outgoing.source.is_touched() && (lease.conn.traffic.written() == written || is_unprocessed(&error)) {
+        return Err(Lost::Unwritten);
+    }
+    if lease.reused && lease.conn.traffic.read() == read && outgoing.is_repeatable() {
+        return Err(Lost::Silent);
+    }
+    tracing::debug!(service = %service.name, endpoint = %endpoint.address, %error, "no answer");
+    Err(Lost::Failed(
+        if error.is_library() { not_http(service) } else { broke_off(service) },
+        Whose::Upstream,
+    ))
+}
+
+/// Whether an HTTP/2 server says that it has not processed the request: it refused the stream, or went away without it
+/// (RFC 9113 section 8.7). Only the streams that it will not process end with a GOAWAY of its own.
+fn is_unprocessed(error: &h2::Error) -> bool {
+    error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
 fn unbuilt() -> Lost {

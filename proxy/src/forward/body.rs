@@ -4,14 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::task::AtomicWaker;
-use http_body::{Body, Frame, SizeHint};
+use h2::SendStream;
 use tokio::time::Sleep;
 
 use crate::accept::body::{Broken, ClientBody};
@@ -121,72 +118,84 @@ impl Source {
     }
 }
 
-/// Opens when the upstream says `100 Continue`.
-#[derive(Debug, Default)]
-pub struct Gate {
-    open: AtomicBool,
-    waker: AtomicWaker,
+/// The body of a request on its way over HTTP/2.
+pub struct Upload {
+    stream: SendStream<Bytes>,
+    source: Rc<Source>,
+    /// What was taken of the source, and waits for the upstream's windows.
+    piece: Bytes,
+    /// Whether nothing was sent yet.
+    first: bool,
+    /// The client waits for `100 Continue`, and so does its body, for as long as this.
+    gate: Option<Pin<Box<Sleep>>>,
 }
 
-impl Gate {
-    /// Lets the body go.
-    pub fn open(&self) {
-        self.open.store(true, Ordering::Release);
-        self.waker.wake();
+impl Upload {
+    /// The body of `source` for a stream whose head is sent; with `expects` it waits for [`Upload::open`].
+    pub fn new(stream: SendStream<Bytes>, source: Rc<Source>, expects: bool) -> Self {
+        let gate = expects.then(|| Box::pin(tokio::time::sleep(CONTINUE_WAIT)));
+        Self { stream, source, piece: Bytes::new(), first: true, gate }
     }
-}
 
-#[derive(Debug)]
-struct Waiting {
-    gate: Arc<Gate>,
-    at_most: Pin<Box<Sleep>>,
-}
-
-/// A request body as one attempt sends it over HTTP/2.
-#[derive(Debug)]
-pub struct RequestBody {
-    source: Option<Rc<Source>>,
-    waiting: Option<Waiting>,
-}
-
-impl RequestBody {
-    /// The body of `source`; `None`: no body. With a `gate` it waits for `100 Continue`.
-    pub fn new(source: Option<Rc<Source>>, gate: Option<Arc<Gate>>) -> Self {
-        let waiting = gate.map(|gate| Waiting { gate, at_most: Box::pin(tokio::time::sleep(CONTINUE_WAIT)) });
-        Self { source, waiting }
+    /// The upstream wants the body.
+    pub fn open(&mut self) {
+        self.gate = None;
     }
-}
 
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = Broken;
+    /// Whether the body still waits to be asked for.
+    pub const fn is_held(&self) -> bool {
+        self.gate.is_some()
+    }
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        if let Some(waiting) = &mut self.waiting {
-            waiting.gate.waker.register(cx.waker());
-            let open = waiting.gate.open.load(Ordering::Acquire);
-            if !open && waiting.at_most.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            self.waiting = None;
+    /// Sends as much as there is and the upstream takes; ready when there is nothing more to send, be it that the upstream
+    /// wants no more: what it thinks of the request its answer says, or the fault of its stream.
+    ///
+    /// # Errors
+    /// The client broke off.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        if let Some(gate) = &mut self.gate {
+            ready!(gate.as_mut().poll(cx));
+            self.gate = None;
         }
-        let Some(source) = &self.source else { return Poll::Ready(None) };
-        Poll::Ready(match ready!(source.poll_data(cx)) {
-            Ok(0) => source.take_trailers().map(|trailers| Ok(Frame::trailers(trailers.to_map()))),
-            Ok(_) => Some(Ok(Frame::data(source.take()))),
-            Err(error) => Some(Err(error)),
-        })
+        loop {
+            while !self.piece.is_empty() {
+                let Some(room) = ready!(self.poll_room(cx)) else { return Poll::Ready(Ok(())) };
+                let part = self.piece.split_to(room.min(self.piece.len()));
+                let last = self.piece.is_empty() && self.source.is_done();
+                if self.stream.send_data(part, last).is_err() || last {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            if ready!(self.source.poll_data(cx))? == 0 {
+                self.end();
+                return Poll::Ready(Ok(()));
+            }
+            self.piece = self.source.take();
+        }
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.source.as_ref().is_none_or(|source| source.incoming.borrow().is_ended())
+    /// Waits until the upstream takes so many bytes; `None`: it takes no more.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        // A stream gets room when its head is written. The first piece does not wait for that, so that head and body are
+        // one write and not two.
+        if std::mem::take(&mut self.first) {
+            return Poll::Ready(Some(self.piece.len()));
+        }
+        self.stream.reserve_capacity(self.piece.len());
+        while self.stream.capacity() == 0 {
+            if !matches!(ready!(self.stream.poll_capacity(cx)), Some(Ok(_))) {
+                return Poll::Ready(None);
+            }
+        }
+        Poll::Ready(Some(self.stream.capacity()))
     }
 
-    fn size_hint(&self) -> SizeHint {
-        let left = self.source.as_ref().map_or(Some(0), |source| source.left());
-        left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    fn end(&mut self) {
+        let trailers = self.source.take_trailers();
+        // Trailers that may not be sent (RFC 9113 section 8.2.2) leave the stream as it was.
+        if trailers.is_none_or(|trailers| self.stream.send_trailers(trailers.to_map()).is_err()) {
+            // Where that fails too, the stream has ended already.
+            let _ = self.stream.send_data(Bytes::new(), true);
+        }
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::{PathAndQuery, Scheme};
-use http::{Method, Request, Uri, Version};
+use http::{Method, Request, Uri, Version, header};
 use sidetrack_config::model::HostRewrite;
 
-use super::body::{Gate, RequestBody, Source};
+use super::body::Source;
 use super::upload::Framing;
 use super::{carriers, filters, forwarded, rewrite};
 use crate::accept::connection::Connection;
@@ -159,19 +159,25 @@ impl Outgoing {
         (out, framing)
     }
 
-    /// The request for one attempt over HTTP/2; `None` where HTTP/2 has no form for it.
-    pub fn http2(&self, gate: Option<Arc<Gate>>) -> Option<Request<RequestBody>> {
+    /// The head for one attempt over HTTP/2; `None` where HTTP/2 has no form for it.
+    pub fn http2(&self) -> Option<Request<()>> {
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = Some(self.target.clone());
         uri.scheme = Some(if self.secure { Scheme::HTTPS } else { Scheme::HTTP });
         uri.authority = http::uri::Authority::try_from(self.host()).ok();
-        let body = (!self.source.is_done()).then(|| Rc::clone(&self.source));
-        let mut request = Request::new(RequestBody::new(body, gate));
+        let mut request = Request::new(());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::from_parts(uri).ok()?;
         *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() = self.fields.to_map();
-        request.headers_mut().remove(http::header::HOST);
+        let mut fields = self.fields.to_map();
+        fields.remove(header::HOST);
+        // A method that has a body says how long it is, or that there is none (RFC 9110 section 8.6).
+        if let Some(length) = self.source.left()
+            && (length > 0 || matches!(self.method, Method::POST | Method::PUT | Method::PATCH))
+        {
+            fields.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
+        }
+        *request.headers_mut() = fields;
         Some(request)
     }
 

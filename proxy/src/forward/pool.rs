@@ -8,22 +8,16 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use sidetrack_config::limits::Limits;
 use tokio::net::TcpStream;
 
-use super::body::RequestBody;
-use super::http1::{Http1, Open};
-use super::io::{Metered, Traffic, Wire};
+use super::http1::Http1;
+use super::http2::{Http2, Link};
+use super::io::Wire;
 use crate::pick::View;
 use crate::pick::passive::Passive;
 use crate::record::metrics::WorkerStats;
 use crate::route::table::Endpoint;
-use crate::worker::LocalExecutor;
-
-/// Streams on one HTTP/2 connection before another is opened; servers allow 100 by custom (RFC 9113 section 6.5.2).
-const STREAMS: u32 = 100;
 
 /// Why no connection could be had.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +30,10 @@ pub enum ConnectError {
     TimedOut,
     /// The HTTP handshake failed.
     #[error("handshake: {0}")]
-    Http(#[from] hyper::Error),
+    Http(#[from] h2::Error),
+    /// A new HTTP/2 connection took no request.
+    #[error("handshake: no request is taken")]
+    TakesNone,
     /// The service wants TLS and no name is known to prove.
     #[error("TLS: no server name")]
     NoServerName,
@@ -50,18 +47,11 @@ struct Idle {
     since: Instant,
 }
 
-struct Shared {
-    sender: http2::SendRequest<RequestBody>,
-    traffic: Arc<Traffic>,
-    streams: Rc<Cell<u32>>,
-    used: Cell<Instant>,
-}
-
 /// What one worker keeps for one endpoint.
 pub struct Local {
     endpoint: Weak<Endpoint>,
     idle: RefCell<Vec<Idle>>,
-    shared: RefCell<Vec<Shared>>,
+    links: RefCell<Vec<Link>>,
     outstanding: Cell<u32>,
     passive: Cell<Passive>,
 }
@@ -91,14 +81,6 @@ impl<C> Leased<C> {
     pub fn split(self) -> (Counted, C) {
         (self.counted, self.conn)
     }
-}
-
-/// A stream of a shared connection.
-pub struct Http2 {
-    /// What sends the request.
-    pub sender: http2::SendRequest<RequestBody>,
-    /// Bytes on the connection so far.
-    pub traffic: Arc<Traffic>,
 }
 
 /// A connection of either version.
@@ -176,7 +158,7 @@ impl Pool {
             Rc::new(Local {
                 endpoint: Arc::downgrade(endpoint),
                 idle: RefCell::default(),
-                shared: RefCell::default(),
+                links: RefCell::default(),
                 outstanding: Cell::new(0),
                 passive: Cell::default(),
             })
@@ -191,7 +173,7 @@ impl Pool {
     pub async fn lease(&self, endpoint: &Arc<Endpoint>, fresh: bool) -> Result<Lease, ConnectError> {
         let local = self.local(endpoint);
         if endpoint.upstream.protocol.is_http2() {
-            if !fresh && let Some(lease) = shared(&local) {
+            if !fresh && let Some(lease) = self.stream(&local) {
                 return Ok(lease);
             }
             return self.limited(endpoint, self.open_http2(endpoint, &local)).await;
@@ -223,30 +205,16 @@ impl Pool {
     }
 
     async fn open_http2(&self, endpoint: &Endpoint, local: &Rc<Local>) -> Result<Lease, ConnectError> {
-        let io = Metered::new(connect(endpoint).await?);
-        let traffic = io.traffic();
-        let (sender, connection) = http2::Builder::new(LocalExecutor)
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(1 << 20)
-            .initial_connection_window_size(4 << 20)
-            .max_header_list_size(64 << 10)
-            .keep_alive_interval(Duration::from_secs(20))
-            .handshake(TokioIo::new(io))
-            .await?;
-        let gauge = Open::new(&self.stats);
-        tokio::task::spawn_local(async move {
-            let _ = connection.await;
-            drop(gauge);
-        });
-        let streams = Rc::new(Cell::new(0));
-        local.shared.borrow_mut().push(Shared {
-            sender: sender.clone(),
-            traffic: Arc::clone(&traffic),
-            streams: Rc::clone(&streams),
-            used: Cell::new(Instant::now()),
-        });
-        let counted = Counted::new(local, Some(&streams));
-        Ok(Lease::Http2(Leased { conn: Http2 { sender, traffic }, reused: false, counted }))
+        let mut link = Link::open(connect(endpoint).await?, &self.stats, self.now.get()).await?;
+        let lease = leased(local, &mut link, false, self.now.get()).ok_or(ConnectError::TakesNone)?;
+        local.links.borrow_mut().push(link);
+        Ok(lease)
+    }
+
+    /// A stream of a connection that stands.
+    fn stream(&self, local: &Rc<Local>) -> Option<Lease> {
+        let now = self.now.get();
+        local.links.borrow_mut().iter_mut().find_map(|link| leased(local, link, true, now))
     }
 
     /// Takes back a connection whose answer was read to its end.
@@ -279,13 +247,11 @@ impl Pool {
     /// Closes what idled too long, and forgets endpoints that no table names any more. Called once a second.
     pub fn sweep(&self) {
         let limit = self.idle_timeout;
-        self.now.set(Instant::now());
+        let now = Instant::now();
+        self.now.set(now);
         self.locals.borrow_mut().retain(|_, local| {
             local.idle.borrow_mut().retain_mut(|idle| idle.since.elapsed() < limit && idle.conn.is_quiet());
-            local.shared.borrow_mut().retain(|shared| {
-                let idle = shared.streams.get() == 0 && shared.used.get().elapsed() > 15 * limit;
-                !shared.sender.is_closed() && !idle
-            });
+            local.links.borrow_mut().retain_mut(|link| link.tend(now, 15 * limit));
             local.endpoint.strong_count() > 0 || local.outstanding.get() > 0
         });
     }
@@ -295,13 +261,9 @@ fn pop(local: &Local) -> Option<Http1> {
     local.idle.borrow_mut().pop().map(|idle| idle.conn)
 }
 
-fn shared(local: &Rc<Local>) -> Option<Lease> {
-    let mut all = local.shared.borrow_mut();
-    all.retain(|shared| !shared.sender.is_closed());
-    let free = all.iter().find(|shared| shared.streams.get() < STREAMS)?;
-    free.used.set(Instant::now());
-    let conn = Http2 { sender: free.sender.clone(), traffic: Arc::clone(&free.traffic) };
-    Some(Lease::Http2(Leased { conn, reused: true, counted: Counted::new(local, Some(&free.streams)) }))
+fn leased(local: &Rc<Local>, link: &mut Link, reused: bool, now: Instant) -> Option<Lease> {
+    let conn = link.stream(now)?;
+    Some(Lease::Http2(Leased { conn, reused, counted: Counted::new(local, Some(link.streams())) }))
 }
 
 /// A new connection to `endpoint`, TLS done.

@@ -7,13 +7,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use http_body::Body;
-use hyper::body::Incoming;
+use bytes::Bytes;
+use h2::RecvStream;
 use tokio::time::{Instant, Sleep};
 
+use super::body;
 use super::http1::Http1;
-use super::pool::{Http2, Leased};
+use super::http2::Http2;
+use super::pool::{Counted, Leased};
 use super::upload::{Stopped, Upload};
 use crate::fields::Fields;
 use crate::h1::body::Decoder;
@@ -27,7 +28,7 @@ pub enum BodyError {
     Upstream(#[from] std::io::Error),
     /// The upstream broke off, over HTTP/2.
     #[error("the upstream broke off: {0}")]
-    Http2(#[from] hyper::Error),
+    Http2(#[from] h2::Error),
     /// The body of the request broke off.
     #[error("the body of the request broke off")]
     Client,
@@ -70,14 +71,17 @@ pub struct FromHttp1 {
 
 /// A body over HTTP/2.
 pub struct FromHttp2 {
-    /// The stream.
-    pub incoming: Incoming,
-    /// Counts it.
-    pub lease: Leased<Http2>,
+    frames: RecvStream,
+    /// What is still sent.
+    upload: Option<body::Upload>,
     /// What has come and was not used yet.
-    pub piece: Bytes,
+    piece: Bytes,
     /// The trailers, once they are here.
-    pub trailers: Option<Fields>,
+    trailers: Option<Fields>,
+    ended: bool,
+    /// What is left of the length that the head announced.
+    left: Option<u64>,
+    _counted: Counted,
 }
 
 impl FromHttp1 {
@@ -125,17 +129,56 @@ impl FromHttp1 {
 }
 
 impl FromHttp2 {
+    /// The body that `frames` bring behind a head with these `fields`, while `upload` goes on.
+    pub fn new(
+        frames: RecvStream,
+        fields: &Fields,
+        upload: Option<body::Upload>,
+        lease: Leased<Http2>,
+    ) -> Self {
+        let ended = frames.is_end_stream();
+        let length = fields.text("content-length").and_then(|length| length.parse().ok());
+        let left = length.or(ended.then_some(0));
+        let (counted, _) = lease.split();
+        Self { frames, upload, piece: Bytes::new(), trailers: None, ended, left, _counted: counted }
+    }
+
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
-        while self.piece.is_empty() {
-            match ready!(Pin::new(&mut self.incoming).poll_frame(cx)).transpose()? {
-                None => break,
-                Some(frame) => match frame.into_data() {
-                    Ok(data) => self.piece = data,
-                    Err(frame) => self.trailers = frame.into_trailers().ok().map(|map| Fields::of(&map, 0)),
-                },
+        self.poll_upload(cx)?;
+        while self.piece.is_empty() && !self.ended {
+            match ready!(self.frames.poll_data(cx)).transpose()? {
+                Some(data) => self.piece = data,
+                None => {
+                    self.trailers = ready!(self.frames.poll_trailers(cx))?.map(|map| Fields::of(&map, 0));
+                    self.ended = true;
+                }
             }
         }
         Poll::Ready(Ok(self.piece.len()))
+    }
+
+    /// Goes on sending what is left of the request.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
+        match self.upload.as_mut().map(|upload| upload.poll(cx)) {
+            None | Some(Poll::Pending) => {}
+            Some(Poll::Ready(Ok(()))) => self.upload = None,
+            Some(Poll::Ready(Err(_))) => return Err(BodyError::Client),
+        }
+        Ok(())
+    }
+
+    fn split(&mut self, count: usize) -> Bytes {
+        let part = self.piece.split_to(count.min(self.piece.len()));
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(u64::try_from(part.len()).unwrap_or(u64::MAX));
+        }
+        // The window opens again as the data is used, and no sooner: that is the back-pressure.
+        let _ = self.frames.flow_control().release_capacity(part.len());
+        part
+    }
+
+    fn is_ended(&self) -> bool {
+        self.piece.is_empty() && self.trailers.is_none() && (self.ended || self.frames.is_end_stream())
     }
 }
 
@@ -187,14 +230,14 @@ impl UpstreamBody {
                 }
                 from.settle();
             }
-            From::Http2(from) => from.piece.advance(count.min(from.piece.len())),
+            From::Http2(from) => drop(from.split(count)),
         }
     }
 
     /// Takes all bytes that wait.
     pub fn take(&mut self) -> Bytes {
         if let From::Http2(from) = &mut self.from {
-            return std::mem::take(&mut from.piece);
+            return from.split(usize::MAX);
         }
         let data = Bytes::copy_from_slice(self.data());
         self.consume(data.len());
@@ -213,9 +256,7 @@ impl UpstreamBody {
     pub fn is_ended(&self) -> bool {
         match &self.from {
             From::Http1(from) => from.decoder.is_ended() && !from.decoder.has_trailers(),
-            From::Http2(from) => {
-                from.piece.is_empty() && from.trailers.is_none() && from.incoming.is_end_stream()
-            }
+            From::Http2(from) => from.is_ended(),
         }
     }
 
@@ -223,20 +264,24 @@ impl UpstreamBody {
     pub fn left(&self) -> Option<u64> {
         match &self.from {
             From::Http1(from) => from.decoder.left(),
-            From::Http2(from) => http_body::Body::size_hint(&from.incoming).exact(),
+            From::Http2(from) => from.left,
         }
     }
 
     /// Whether the body of the request is still on its way.
     pub const fn is_uploading(&self) -> bool {
-        matches!(&self.from, From::Http1(from) if from.upload.is_some())
+        match &self.from {
+            From::Http1(from) => from.upload.is_some(),
+            From::Http2(from) => from.upload.is_some(),
+        }
     }
 
     /// Lets what still goes upstream go on. A fault of it shows when the answer is asked for.
     pub fn drive(&mut self, cx: &mut Context<'_>) {
-        if let From::Http1(from) = &mut self.from {
-            let _ = from.poll_upload(cx);
-        }
+        let _ = match &mut self.from {
+            From::Http1(from) => from.poll_upload(cx),
+            From::Http2(from) => from.poll_upload(cx),
+        };
     }
 
     /// Whether the body has stalled for too long.

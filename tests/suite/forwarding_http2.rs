@@ -1,0 +1,416 @@
+//! HTTP/2 on the upstream's side, frame by frame: what is sent again, what ends alone, and who waits for whom.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::Request;
+use serde_json::json;
+use sidetrack_tests::{
+    Conn, Estate, Frame, Frames, RawUpstream, World, early_answers, eventually, feed, get, post, request,
+    within,
+};
+use tokio::sync::{Semaphore, mpsc};
+
+const HOST: &str = "framed.preview.localhost";
+const MAX_CONCURRENT_STREAMS: u16 = 3;
+const INITIAL_WINDOW_SIZE: u16 = 4;
+const NO_ERROR: u32 = 0;
+const REFUSED: u32 = 7;
+const CANCEL: u32 = 8;
+
+/// A service at [`HOST`] that is this upstream.
+async fn before(upstream: &RawUpstream) -> World {
+    let mut estate = Estate::standard().await;
+    estate.service("framed", json!({"baseline": [upstream.endpoint()], "protocol": "h2c"}));
+    estate.route(HOST, "/", "framed");
+    // Each worker has connections of its own.
+    estate.config["workers"] = json!(1);
+    estate.start().await
+}
+
+/// The stream of the next request.
+async fn asked(frames: &mut Frames) -> Option<u32> {
+    frames.next_of(Frame::HEADERS).await.map(|frame| frame.stream)
+}
+
+/// Answers every request.
+async fn serve(mut frames: Frames) {
+    while let Some(stream) = asked(&mut frames).await {
+        frames.answer(stream, "served").await;
+    }
+}
+
+#[tokio::test]
+async fn a_refused_stream_is_sent_again() {
+    let upstream = RawUpstream::http2(&[], async |mut frames, index| {
+        if index > 1 {
+            return serve(frames).await;
+        }
+        let first = asked(&mut frames).await.unwrap();
+        frames.answer(first, "first").await;
+        while let Some(stream) = asked(&mut frames).await {
+            frames.reset(stream, REFUSED).await;
+        }
+    })
+    .await;
+    let world = before(&upstream).await;
+    for text in ["first", "served"] {
+        assert_eq!(world.send(get(HOST, "/")).await.text(), text);
+    }
+    assert_eq!(upstream.connections(), 2);
+}
+
+#[tokio::test]
+async fn what_a_server_that_goes_away_has_not_processed_is_sent_again() {
+    let upstream = RawUpstream::http2(&[], async |mut frames, index| {
+        if index > 1 {
+            return serve(frames).await;
+        }
+        let slow = asked(&mut frames).await.unwrap();
+        frames.head(slow, &[(":status", "200")], false).await;
+        asked(&mut frames).await.unwrap();
+        frames.go_away(slow).await;
+        assert!(
+            frames.said().await.iter().all(|frame| frame.kind != Frame::HEADERS),
+            "nothing new comes here"
+        );
+        frames.send(Frame::DATA, Frame::END, slow, b"to its end").await;
+        while frames.next().await.is_some() {}
+    })
+    .await;
+    let world = before(&upstream).await;
+    let mut conn = world.http1().await;
+    let slow = conn.open(get(HOST, "/slow")).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(world.send(get(HOST, "/next")).await.text(), "served");
+    }
+    let whole = within("the end of what was under way", slow.into_body().collect()).await.unwrap();
+    assert_eq!(whole.to_bytes(), "to its end");
+    assert_eq!(upstream.connections(), 2);
+}
+
+#[tokio::test]
+async fn what_may_have_been_done_is_not_sent_again() {
+    let upstream = RawUpstream::http2(&[], async |mut frames, _| {
+        while let Some(stream) = asked(&mut frames).await {
+            frames.reset(stream, CANCEL).await;
+        }
+    })
+    .await;
+    let world = before(&upstream).await;
+    for _ in 0..2 {
+        assert_eq!(world.send(post(HOST, "/", "four")).await.status, 502);
+    }
+    assert_eq!(upstream.connections(), 1, "and the connection serves on");
+}
+
+#[tokio::test]
+async fn one_stream_ends_alone() {
+    let (said, mut heard) = mpsc::unbounded_channel();
+    let upstream = RawUpstream::http2(&[], move |mut frames, _| {
+        let said = said.clone();
+        async move {
+            let gone = asked(&mut frames).await.unwrap();
+            said.send((gone, 0)).unwrap();
+            let stays = asked(&mut frames).await.unwrap();
+            said.send((stays, 0)).unwrap();
+            let reset = frames.next_of(Frame::RESET).await.unwrap();
+            said.send((reset.stream, reset.reason())).unwrap();
+            frames.answer(stays, "stays").await;
+            serve(frames).await;
+        }
+    })
+    .await;
+    let world = before(&upstream).await;
+    let (mut leaves, mut stays) = (world.http2().await, world.http1().await);
+    let leaving = tokio::spawn(async move { leaves.try_send(get(HOST, "/gone")).await.is_ok() });
+    let gone = within("a stream", heard.recv()).await.unwrap().0;
+    let staying = tokio::spawn(async move { stays.send(get(HOST, "/stays")).await.text().to_owned() });
+    within("another stream", heard.recv()).await.unwrap();
+    leaving.abort();
+    assert_eq!(within("a reset", heard.recv()).await, Some((gone, CANCEL)));
+    assert_eq!(within("an answer", staying).await.unwrap(), "stays");
+    assert_eq!(world.send(get(HOST, "/")).await.text(), "served");
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_is_whole_when_it_says_so() {
+    let upstream = RawUpstream::http2(&[], async |mut frames, _| {
+        while let Some(stream) = asked(&mut frames).await {
+            // The first answer is whole, and its upload is not wanted; the second breaks off.
+            frames.head(stream, &[(":status", "200")], false).await;
+            let end = if stream == 1 { Frame::END } else { 0 };
+            frames.send(Frame::DATA, end, stream, b"all").await;
+            frames.reset(stream, NO_ERROR).await;
+        }
+    })
+    .await;
+    let world = before(&upstream).await;
+    let mut conn = world.http2().await;
+    let (pen, body) = feed();
+    let opened = conn.open(request("POST", HOST, "/").body(body)).await.unwrap();
+    let whole = within("the end of the answer", opened.into_body().collect()).await.unwrap();
+    assert_eq!(whole.to_bytes(), "all", "RFC 9113 section 8.1: no error");
+    drop(pen);
+    assert!(conn.try_send(get(HOST, "/")).await.is_err(), "what breaks off must not look whole");
+}
+
+#[tokio::test]
+async fn more_at_once_than_a_server_takes() {
+    let gate = Arc::new(Semaphore::new(0));
+    let (waiting, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (shared, high) = ((gate.clone(), waiting.clone()), most.clone());
+    let upstream = RawUpstream::http2(&[(MAX_CONCURRENT_STREAMS, 2)], move |mut frames, _| {
+        let ((gate, waiting), most) = (shared.clone(), high.clone());
+        async move {
+            // The settings are known once the first is answered.
+            let first = asked(&mut frames).await.unwrap();
+            frames.answer(first, "first").await;
+            let mut held = Vec::new();
+            while let Some(stream) = asked(&mut frames).await {
+                held.push(stream);
+                waiting.fetch_add(1, Ordering::SeqCst);
+                most.fetch_max(held.len(), Ordering::SeqCst);
+                if held.len() == 2 {
+                    gate.acquire().await.unwrap().forget();
+                    for stream in held.drain(..) {
+                        frames.answer(stream, "held").await;
+                    }
+                }
+            }
+        }
+    })
+    .await;
+    let world = before(&upstream).await;
+    world.send(get(HOST, "/")).await;
+    let ask = || {
+        let address = world.address();
+        tokio::spawn(async move {
+            let mut conn = Conn::http1(address).await.unwrap();
+            conn.send(get(HOST, "/")).await.text().to_owned()
+        })
+    };
+    let pair = [ask(), ask()];
+    eventually("two are held", async || waiting.load(Ordering::SeqCst) == 2).await;
+    assert_eq!(ask().await.unwrap(), "first", "a third has a connection of its own");
+    gate.add_permits(1);
+    for one in pair {
+        assert_eq!(one.await.unwrap(), "held");
+    }
+    assert_eq!((upstream.connections(), most.load(Ordering::SeqCst)), (2, 2));
+}
+
+#[tokio::test]
+async fn a_body_waits_for_the_windows_of_the_upstream() {
+    let (said, mut heard) = mpsc::unbounded_channel();
+    let upstream = RawUpstream::http2(&[(INITIAL_WINDOW_SIZE, 10)], move |mut frames, _| {
+        let said = said.clone();
+        async move {
+            let first = asked(&mut frames).await.unwrap();
+            frames.answer(first, "first").await;
+            let stream = asked(&mut frames).await.unwrap();
+            let mut count = 0;
+            while count < 10 {
+                count += frames.next_of(Frame::DATA).await.unwrap().payload.len();
+            }
+            assert!(frames.said().await.iter().all(|frame| frame.kind != Frame::DATA), "and no more");
+            said.send(count).unwrap();
+            frames.window(stream, 1 << 20).await;
+            loop {
+                let data = frames.next_of(Frame::DATA).await.unwrap();
+                count += data.payload.len();
+                frames.window(0, 1 << 14).await;
+                if data.ends() {
+                    break;
+                }
+            }
+            said.send(count).unwrap();
+            frames.answer(stream, "whole").await;
+            while frames.next().await.is_some() {}
+        }
+    })
+    .await;
+    let world = before(&upstream).await;
+    world.send(get(HOST, "/")).await;
+    let mut conn = world.http2().await;
+    let reply = conn.send(post(HOST, "/", vec![b'x'; 100_000])).await;
+    assert_eq!(reply.text(), "whole");
+    assert_eq!((heard.recv().await, heard.recv().await), (Some(10), Some(100_000)));
+}
+
+#[tokio::test]
+async fn an_answer_waits_for_who_reads_it() {
+    const WINDOW: usize = 1 << 20;
+    let (said, mut heard) = mpsc::unbounded_channel();
+    let upstream = RawUpstream::http2(&[], move |mut frames, _| {
+        let said = said.clone();
+        async move {
+            let stream = asked(&mut frames).await.unwrap();
+            frames.head(stream, &[(":status", "200")], false).await;
+            for _ in 0..WINDOW >> 14 {
+                frames.send(Frame::DATA, 0, stream, &[b'x'; 1 << 14]).await;
+            }
+            let opened = |frame: &Frame| frame.kind == Frame::WINDOW && frame.stream == stream;
+            let all_said = frames.said().await;
+            said.send(all_said.iter().any(opened)).unwrap();
+            while !opened(&frames.next().await.unwrap()) {}
+            frames.send(Frame::DATA, Frame::END, stream, b"the rest").await;
+            while frames.next().await.is_some() {}
+        }
+    })
+    .await;
+    let world = before(&upstream).await;
+    // A client with the windows of RFC 9113, which reads nothing yet.
+    let stream = tokio::net::TcpStream::connect(world.address()).await.unwrap();
+    let (mut sender, connection) = within("a handshake", h2::client::handshake(stream)).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let ask = Request::get(format!("http://{HOST}/")).body(()).unwrap();
+    let (answer, _) = sender.send_request(ask, true).unwrap();
+    let mut body = within("a head", answer).await.unwrap().into_body();
+    assert!(!within("a full window", heard.recv()).await.unwrap(), "nobody has read what was sent");
+    let mut count = 0;
+    while let Some(data) = within("data", body.data()).await {
+        let data: Bytes = data.unwrap();
+        count += data.len();
+        body.flow_control().release_capacity(data.len()).unwrap();
+    }
+    assert_eq!(count, WINDOW + 8);
+    driver.abort();
+}
+
+#[tokio::test]
+async fn early_answers_of_an_upstream() {
+    let upstream = RawUpstream::http2(&[], async |mut frames, _| {
+        while let Some(stream) = asked(&mut frames).await {
+            frames.head(stream, &[(":status", "103"), ("link", "</a.css>; rel=preload")], false).await;
+            frames.answer(stream, "ok").await;
+        }
+    })
+    .await;
+    let world = before(&upstream).await;
+    let (over_http1, reply) = world.http1().await.send_noting(get(HOST, "/")).await;
+    let (over_http2, status) = early_answers(world.address(), HOST, "/").await;
+    assert_eq!((reply.text(), status), ("ok", 200));
+    for notes in [over_http1, over_http2] {
+        let [(status, fields)] = notes.as_slice() else { panic!("not one early answer but {notes:?}") };
+        assert_eq!((*status, fields["link"].to_str().unwrap()), (103, "</a.css>; rel=preload"));
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_that_http2_does_not_know() {
+    let upstream = RawUpstream::http2(&[], async |mut frames, _| {
+        while let Some(stream) = asked(&mut frames).await {
+            frames.head(stream, &[(":status", "101")], false).await;
+        }
+    })
+    .await;
+    let world = before(&upstream).await;
+    for mut conn in [world.http1().await, world.http2().await] {
+        let reply = conn.send(get(HOST, "/")).await;
+        assert_eq!(reply.status, 502, "and no 101 to a client that would stop speaking HTTP");
+    }
+}
+
+#[tokio::test]
+async fn hundred_continue_of_an_upstream() {
+    let upstream = RawUpstream::http2(&[], async |mut frames, _| {
+        while let Some(stream) = asked(&mut frames).await {
+            frames.head(stream, &[(":status", "100")], false).await;
+            while !frames.next_of(Frame::DATA).await.unwrap().ends() {}
+            frames.answer(stream, "taken").await;
+        }
+    })
+    .await;
+    let world = before(&upstream).await;
+    let mut raw = world.raw().await;
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
+    raw.write(head).await;
+    assert!(raw.head().await.unwrap().starts_with("HTTP/1.1 100 "));
+    raw.write("four").await;
+    let head = raw.head().await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+}
+
+#[tokio::test]
+async fn a_refusal_of_an_upstream_instead_of_hundred_continue() {
+    let (said, mut heard) = mpsc::unbounded_channel();
+    let upstream = RawUpstream::http2(&[], move |mut frames, _| {
+        let said = said.clone();
+        async move {
+            let stream = asked(&mut frames).await.unwrap();
+            frames.head(stream, &[(":status", "417"), ("content-length", "0")], true).await;
+            while let Some(frame) = frames.next().await {
+                said.send(frame.kind).unwrap();
+            }
+        }
+    })
+    .await;
+    let world = before(&upstream).await;
+    let mut raw = world.raw().await;
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
+    raw.write(head).await;
+    assert_eq!(raw.answer().await.0, 417, "no go-ahead of the proxy's own");
+    loop {
+        match within("the end of the stream", heard.recv()).await.unwrap() {
+            Frame::RESET => break,
+            kind => assert_ne!(kind, Frame::DATA, "a body that nobody asked for"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_while_its_answer_streams() {
+    let upstream = RawUpstream::http2(&[], async |mut frames, _| {
+        let stream = asked(&mut frames).await.unwrap();
+        frames.head(stream, &[(":status", "200")], false).await;
+        frames.send(Frame::DATA, 0, stream, b"early ").await;
+        loop {
+            let data = frames.next_of(Frame::DATA).await.unwrap();
+            if data.ends() {
+                break;
+            }
+            if !data.payload.is_empty() {
+                frames.window(0, u32::try_from(data.payload.len()).unwrap()).await;
+                frames.window(stream, u32::try_from(data.payload.len()).unwrap()).await;
+            }
+        }
+        frames.head(stream, &[("x-checksum", "42")], true).await;
+        while frames.next().await.is_some() {}
+    })
+    .await;
+    let world = before(&upstream).await;
+    let mut conn = world.http2().await;
+    let (pen, body) = feed();
+    let mut opened = conn.open(request("POST", HOST, "/").body(body)).await.unwrap();
+    let first = within("an early word", opened.body_mut().frame()).await.unwrap().unwrap();
+    assert_eq!(first.into_data().unwrap(), "early ");
+    // More than the windows of the upstream, which it opens only as this comes.
+    for _ in 0..20 {
+        assert!(within("room", pen.data(vec![b'x'; 10_000])).await);
+    }
+    drop(pen);
+    let rest = within("the end", opened.into_body().collect()).await.unwrap();
+    assert_eq!(rest.trailers().unwrap()["x-checksum"], "42");
+}
+
+#[tokio::test]
+async fn a_connection_that_ended_is_none() {
+    let upstream = RawUpstream::http2(&[], async |mut frames, index| {
+        let stream = asked(&mut frames).await.unwrap();
+        frames.answer(stream, if index == 1 { "first" } else { "second" }).await;
+    })
+    .await;
+    let world = before(&upstream).await;
+    assert_eq!(world.send(get(HOST, "/")).await.text(), "first");
+    eventually("no connection is open", async || {
+        world.metrics().await.sum("sidetrack_upstream_connections", &[]) == 0.0
+    })
+    .await;
+    assert_eq!(world.send(post(HOST, "/", "four")).await.text(), "second");
+}
