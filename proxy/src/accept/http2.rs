@@ -54,7 +54,9 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, wire: Wire) {
             biased;
             accepted = streams.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    tokio::task::spawn_local(stream(Rc::clone(&worker), Rc::clone(&connection), request, respond));
+                    // The future is large, and a task moves it about: boxed it stays where it is.
+                    let answering = Box::pin(stream(Rc::clone(&worker), Rc::clone(&connection), request, respond));
+                    tokio::task::spawn_local(answering);
                 }
                 Some(Err(error)) => return tracing::debug!(%error, "HTTP/2 connection ended"),
                 None => return,

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -176,7 +177,7 @@ impl Pool {
             if !fresh && let Some(lease) = self.stream(&local) {
                 return Ok(lease);
             }
-            return self.limited(endpoint, self.open_http2(endpoint, &local)).await;
+            return self.limited(endpoint, Box::pin(self.open_http2(endpoint, &local))).await;
         }
         while !fresh && let Some(mut conn) = pop(&local) {
             // Those that have idled too long are swept away, so that no clock has to be read here.
@@ -184,13 +185,14 @@ impl Pool {
                 return Ok(Lease::Http1(Leased { conn, reused: true, counted: Counted::new(&local, None) }));
             }
         }
-        self.limited(endpoint, self.open_http1(endpoint, &local)).await
+        self.limited(endpoint, Box::pin(self.open_http1(endpoint, &local))).await
     }
 
+    /// Opens a connection within the time for it. Few requests need that and all have room for it, so that it is boxed.
     async fn limited(
         &self,
         endpoint: &Endpoint,
-        open: impl Future<Output = Result<Lease, ConnectError>>,
+        open: Pin<Box<impl Future<Output = Result<Lease, ConnectError>>>>,
     ) -> Result<Lease, ConnectError> {
         let limit = endpoint.upstream.connect_timeout;
         if limit.is_zero() {
