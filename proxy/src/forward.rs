@@ -70,7 +70,7 @@ pub async fn forward(
         }
         (Err(Unsent::Unreached(error)), Target::Fork(preview, _)) => {
             tracing::debug!(preview = %preview.key, service = %decision.service.name, ?error, "fork is down");
-            fork_down(worker, connection, decision, &outgoing, record).await?
+            Box::pin(fork_down(worker, connection, decision, &outgoing, record)).await?
         }
     };
     record.answered();

@@ -146,8 +146,12 @@ async fn one(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Shared, rece
     }
     let body = if is_empty { ClientBody::Empty } else { ClientBody::Http1(Rc::clone(io)) };
     let hints = &connection.hints;
-    let walking = pin!(walk::serve(worker, connection, head, body, Arc::clone(hints)));
-    let Some(response) = answered(walking, io, hints, is_http10).await else { return End::Gone };
+    // In a block of its own, so that the answer takes the room of the walk.
+    let response = {
+        let walking = pin!(walk::serve(worker, connection, head, body, Arc::clone(hints)));
+        answered(walking, io, hints, is_http10).await
+    };
+    let Some(response) = response else { return End::Gone };
     let persists = persists && connection.lifeline.signal() != Signal::Finish;
     answer(io, response, Answering { persists, is_http10, is_head, date: worker.date() }).await
 }
@@ -191,7 +195,7 @@ async fn answer(io: &Shared, answer: Answer, how: Answering) -> End {
         return End::Gone;
     }
     if let Some((tunnel, record)) = body.take_tunnel() {
-        tunnel.run(Upgraded(Rc::clone(io)), record).await;
+        Box::pin(tunnel.run(Upgraded(Rc::clone(io)), record)).await;
         return End::Gone;
     }
     body.complete();

@@ -15,7 +15,7 @@ use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
 use http::uri::PathAndQuery;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use tokio::time::{Instant, Sleep};
 
 use super::body::{ClientBody, Stream};
@@ -117,22 +117,39 @@ async fn stream(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
-    let (parts, body) = request.into_parts();
-    let date = worker.date();
     let hints = Arc::<Hints>::default();
-    // An extended CONNECT (RFC 8441): its body is the tunnel.
+    let (head, body, recv) = read(request);
+    // In a block of its own, so that the reply takes the room of the walk.
+    let answer = {
+        let walking = pin!(walk::serve(&worker, &connection, head, body, Arc::clone(&hints)));
+        answered(walking, &hints, &mut respond).await
+    };
+    if let Some(answer) = answer {
+        reply(answer, worker.date(), respond, recv).await;
+    }
+}
+
+/// The head of a request, its body, and what an extended CONNECT (RFC 8441) has in place of a body: the tunnel.
+fn read(request: Request<RecvStream>) -> (RequestHead, ClientBody, Option<RecvStream>) {
+    let (parts, body) = request.into_parts();
     let protocol = parts.extensions.get::<Protocol>();
     let is_websocket = protocol.is_some_and(|name| name.as_str() == "websocket");
     let is_tunnel = protocol.is_some();
     let head = head(parts, is_websocket);
-    let (body, recv) = if is_tunnel {
-        (ClientBody::Empty, Some(body))
-    } else {
-        let length = head.fields.text("content-length").and_then(|length| length.parse().ok());
-        (ClientBody::Http2(Stream::new(body, length)), None)
-    };
-    let walking = pin!(walk::serve(&worker, &connection, head, body, Arc::clone(&hints)));
-    let Some(answer) = answered(walking, &hints, &mut respond).await else { return };
+    if is_tunnel {
+        return (head, ClientBody::Empty, Some(body));
+    }
+    let length = head.fields.text("content-length").and_then(|length| length.parse().ok());
+    (head, ClientBody::Http2(Stream::new(body, length)), None)
+}
+
+/// Sends an answer to its end.
+async fn reply(
+    answer: Answer,
+    date: Option<HeaderValue>,
+    mut respond: SendResponse<Bytes>,
+    recv: Option<RecvStream>,
+) {
     let Answer { status, mut fields, mut body } = answer;
     if let Some(date) = date.filter(|_| !fields.contains("date")) {
         fields.append("date", date.as_bytes());
@@ -144,7 +161,9 @@ async fn stream(
     let ends = tunnel.is_none() && body.is_ended();
     let Ok(send) = respond.send_response(response, ends) else { return };
     match (tunnel, recv) {
-        (Some((tunnel, record)), Some(recv)) => tunnel.run(StreamIo::new(send, recv), record).await,
+        (Some((tunnel, record)), Some(recv)) => {
+            Box::pin(tunnel.run(StreamIo::new(send, recv), record)).await;
+        }
         (None, _) if !ends => pump(send, body).await,
         _ => {}
     }
