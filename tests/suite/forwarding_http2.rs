@@ -312,6 +312,7 @@ async fn an_upgrade_that_http2_does_not_know() {
     for mut conn in [world.http1().await, world.http2().await] {
         let reply = conn.send(get(HOST, "/")).await;
         assert_eq!(reply.status, 502, "and no 101 to a client that would stop speaking HTTP");
+        assert!(reply.text().contains("upstream_protocol"), "{}", reply.text());
     }
 }
 

@@ -176,6 +176,7 @@ async fn over_http2(
             return Ok(Exchange { status: parts.status, fields, body: Received::Http2(body) });
         }
         Err(http2::NoAnswer::Client) => return Err(Lost::Failed(client_broke_off(), Whose::Other)),
+        Err(http2::NoAnswer::Malformed) => return Err(Lost::Failed(not_http(service), Whose::Upstream)),
         Err(http2::NoAnswer::Ended(error)) => error,
     };
     if !outgoing.source.is_touched() && (lease.conn.traffic.written() == written || is_unprocessed(&error)) {

@@ -9,11 +9,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use h2::RecvStream;
 use h2::client::SendRequest;
-use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::task::AbortHandle;
 
@@ -56,6 +56,8 @@ pub struct Http2 {
 pub enum NoAnswer {
     /// The body of the request broke off.
     Client,
+    /// What came is no answer.
+    Malformed,
     /// The stream ended, or its connection.
     Ended(h2::Error),
 }
@@ -117,7 +119,7 @@ impl Link {
 
     /// Looks after it, about once a second; whether it is worth keeping. One on which something is under way and whose
     /// peer gives no sign of life is ended, and so are its streams.
-    pub fn tend(&mut self, now: Instant, idle: std::time::Duration) -> bool {
+    pub fn tend(&mut self, now: Instant, idle: Duration) -> bool {
         let busy = self.streams.get() > 0;
         let alive = self.pulse.as_mut().is_none_or(|pulse| pulse.beats(self.traffic.read(), busy, now));
         if !alive {
@@ -155,7 +157,7 @@ impl Http2 {
                 match early.status() {
                     // There is no upgrade here (RFC 9113 section 8.6), and who hears of one stops speaking HTTP.
                     StatusCode::SWITCHING_PROTOCOLS => {
-                        return Poll::Ready(Err(NoAnswer::Ended(Reason::PROTOCOL_ERROR.into())));
+                        return Poll::Ready(Err(NoAnswer::Malformed));
                     }
                     StatusCode::CONTINUE => {
                         if let Some(upload) = &mut upload {
