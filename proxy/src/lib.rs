@@ -21,6 +21,7 @@ pub mod error;
 pub mod fields;
 pub mod head;
 mod hex;
+pub mod incoming;
 pub mod respond;
 pub mod walk;
 

@@ -1,13 +1,14 @@
 //! The body of a client's request, the same over both versions of HTTP.
 
 use std::io;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::http1::io::Shared;
 use crate::fields::Fields;
 use crate::h1::Fault;
+use crate::incoming::Incoming;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -31,52 +32,7 @@ pub enum ClientBody {
     /// HTTP/1.1.
     Http1(Shared),
     /// HTTP/2.
-    Http2(Stream),
-}
-
-/// A body over HTTP/2.
-#[derive(Debug)]
-pub struct Stream {
-    frames: h2::RecvStream,
-    piece: Bytes,
-    trailers: Option<Fields>,
-    ended: bool,
-    /// What is left of the length that the head announced.
-    left: Option<u64>,
-}
-
-impl Stream {
-    /// The body that `frames` bring, of this length where it is known.
-    pub const fn new(frames: h2::RecvStream, left: Option<u64>) -> Self {
-        Self { frames, piece: Bytes::new(), trailers: None, ended: false, left }
-    }
-
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
-        while self.piece.is_empty() && !self.ended {
-            match ready!(self.frames.poll_data(cx)).transpose()? {
-                Some(data) => self.piece = data,
-                None => {
-                    self.trailers = ready!(self.frames.poll_trailers(cx))?.map(|map| Fields::of(&map, 0));
-                    self.ended = true;
-                }
-            }
-        }
-        Poll::Ready(Ok(self.piece.len()))
-    }
-
-    fn split(&mut self, count: usize) -> Bytes {
-        let part = self.piece.split_to(count.min(self.piece.remaining()));
-        if let Some(left) = &mut self.left {
-            *left = left.saturating_sub(u64::try_from(part.len()).unwrap_or(u64::MAX));
-        }
-        // The window opens again as the data is used, and no sooner: that is the back-pressure.
-        let _ = self.frames.flow_control().release_capacity(part.len());
-        part
-    }
-
-    fn is_ended(&self) -> bool {
-        self.piece.is_empty() && self.trailers.is_none() && (self.ended || self.frames.is_end_stream())
-    }
+    Http2(Incoming),
 }
 
 impl ClientBody {
@@ -88,7 +44,7 @@ impl ClientBody {
         match self {
             Self::Empty => Poll::Ready(Ok(0)),
             Self::Http1(io) => io.borrow_mut().poll_body(cx),
-            Self::Http2(stream) => stream.poll_data(cx),
+            Self::Http2(body) => body.poll_data(cx).map_err(Broken::Http2),
         }
     }
 
@@ -107,9 +63,9 @@ impl ClientBody {
                 }
                 Ok(count)
             }
-            Self::Http2(stream) => {
-                let count = using(&stream.piece)?;
-                stream.split(count);
+            Self::Http2(body) => {
+                let count = using(body.data())?;
+                body.split(count);
                 Ok(count)
             }
         }
@@ -125,7 +81,7 @@ impl ClientBody {
                 io.consume(data.len());
                 data
             }
-            Self::Http2(stream) => stream.split(usize::MAX),
+            Self::Http2(body) => body.split(usize::MAX),
         }
     }
 
@@ -134,7 +90,7 @@ impl ClientBody {
         match self {
             Self::Empty => None,
             Self::Http1(io) => io.borrow_mut().body.take_trailers(),
-            Self::Http2(stream) => stream.trailers.take(),
+            Self::Http2(body) => body.take_trailers(),
         }
     }
 
@@ -146,7 +102,7 @@ impl ClientBody {
                 let io = io.borrow();
                 io.body.is_ended() && !io.body.has_trailers()
             }
-            Self::Http2(stream) => stream.is_ended(),
+            Self::Http2(body) => body.is_ended(),
         }
     }
 
@@ -155,8 +111,7 @@ impl ClientBody {
         match self {
             Self::Empty => Some(0),
             Self::Http1(io) => io.borrow().body.left(),
-            Self::Http2(stream) if stream.is_ended() => Some(0),
-            Self::Http2(stream) => stream.left,
+            Self::Http2(body) => body.left(),
         }
     }
 }

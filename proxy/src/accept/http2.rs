@@ -18,12 +18,13 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response};
 use tokio::time::{Instant, Sleep};
 
-use super::body::{ClientBody, Stream};
+use super::body::ClientBody;
 use super::connection::{Connection, Signal};
 use super::hints::Hints;
 use super::wire::Wire;
 use crate::fields::Fields;
 use crate::head::RequestHead;
+use crate::incoming::Incoming;
 use crate::record::ResponseBody;
 use crate::respond::Answer;
 use crate::walk;
@@ -139,8 +140,8 @@ fn read(request: Request<RecvStream>) -> (RequestHead, ClientBody, Option<RecvSt
     if is_tunnel {
         return (head, ClientBody::Empty, Some(body));
     }
-    let length = head.fields.text("content-length").and_then(|length| length.parse().ok());
-    (head, ClientBody::Http2(Stream::new(body, length)), None)
+    let body = Incoming::new(body, &head.fields);
+    (head, ClientBody::Http2(body), None)
 }
 
 /// Sends an answer to its end.

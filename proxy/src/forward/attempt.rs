@@ -19,6 +19,7 @@ use crate::accept::connection::Connection;
 use crate::error::{Code, Failure};
 use crate::fields::Fields;
 use crate::h1::response::ResponseHead;
+use crate::incoming::Incoming;
 use crate::route::table::{Endpoint, Service};
 use crate::worker::Worker;
 
@@ -172,7 +173,7 @@ async fn over_http2(
         Ok((answer, upload)) => {
             let (parts, frames) = answer.into_parts();
             let fields = Fields::of(&parts.headers, ADDED);
-            let body = FromHttp2::new(frames, &fields, upload, lease);
+            let body = FromHttp2::new(Incoming::new(frames, &fields), upload, lease);
             return Ok(Exchange { status: parts.status, fields, body: Received::Http2(body) });
         }
         Err(http2::NoAnswer::Client) => return Err(Lost::Failed(client_broke_off(), Whose::Other)),

@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::RecvStream;
 use tokio::time::{Instant, Sleep};
 
 use super::body;
@@ -18,6 +17,7 @@ use super::pool::{Counted, Leased};
 use super::upload::{Stopped, Upload};
 use crate::fields::Fields;
 use crate::h1::body::Decoder;
+use crate::incoming::Incoming;
 use crate::worker::Worker;
 
 /// Why a body ended before its end; the client sees a cut connection or a reset stream.
@@ -71,16 +71,9 @@ pub struct FromHttp1 {
 
 /// A body over HTTP/2.
 pub struct FromHttp2 {
-    frames: RecvStream,
+    body: Incoming,
     /// What is still sent.
     upload: Option<body::Upload>,
-    /// What has come and was not used yet.
-    piece: Bytes,
-    /// The trailers, once they are here.
-    trailers: Option<Fields>,
-    ended: bool,
-    /// What is left of the length that the head announced.
-    left: Option<u64>,
     _counted: Counted,
 }
 
@@ -129,32 +122,14 @@ impl FromHttp1 {
 }
 
 impl FromHttp2 {
-    /// The body that `frames` bring behind a head with these `fields`, while `upload` goes on.
-    pub fn new(
-        frames: RecvStream,
-        fields: &Fields,
-        upload: Option<body::Upload>,
-        lease: Leased<Http2>,
-    ) -> Self {
-        let ended = frames.is_end_stream();
-        let length = fields.text("content-length").and_then(|length| length.parse().ok());
-        let left = length.or(ended.then_some(0));
-        let (counted, _) = lease.split();
-        Self { frames, upload, piece: Bytes::new(), trailers: None, ended, left, _counted: counted }
+    /// `body`, while `upload` goes on.
+    pub fn new(body: Incoming, upload: Option<body::Upload>, lease: Leased<Http2>) -> Self {
+        Self { body, upload, _counted: lease.split().0 }
     }
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
         self.poll_upload(cx)?;
-        while self.piece.is_empty() && !self.ended {
-            match ready!(self.frames.poll_data(cx)).transpose()? {
-                Some(data) => self.piece = data,
-                None => {
-                    self.trailers = ready!(self.frames.poll_trailers(cx))?.map(|map| Fields::of(&map, 0));
-                    self.ended = true;
-                }
-            }
-        }
-        Poll::Ready(Ok(self.piece.len()))
+        self.body.poll_data(cx).map_err(BodyError::Http2)
     }
 
     /// Goes on sending what is left of the request.
@@ -165,20 +140,6 @@ impl FromHttp2 {
             Some(Poll::Ready(Err(_))) => return Err(BodyError::Client),
         }
         Ok(())
-    }
-
-    fn split(&mut self, count: usize) -> Bytes {
-        let part = self.piece.split_to(count.min(self.piece.len()));
-        if let Some(left) = &mut self.left {
-            *left = left.saturating_sub(u64::try_from(part.len()).unwrap_or(u64::MAX));
-        }
-        // The window opens again as the data is used, and no sooner: that is the back-pressure.
-        let _ = self.frames.flow_control().release_capacity(part.len());
-        part
-    }
-
-    fn is_ended(&self) -> bool {
-        self.piece.is_empty() && self.trailers.is_none() && (self.ended || self.frames.is_end_stream())
     }
 }
 
@@ -216,7 +177,7 @@ impl UpstreamBody {
     pub fn data(&self) -> &[u8] {
         match &self.from {
             From::Http1(from) => from.lease.as_ref().map_or(&[], |lease| lease.conn.data(from.ready)),
-            From::Http2(from) => &from.piece,
+            From::Http2(from) => from.body.data(),
         }
     }
 
@@ -230,14 +191,14 @@ impl UpstreamBody {
                 }
                 from.settle();
             }
-            From::Http2(from) => drop(from.split(count)),
+            From::Http2(from) => drop(from.body.split(count)),
         }
     }
 
     /// Takes all bytes that wait.
     pub fn take(&mut self) -> Bytes {
         if let From::Http2(from) = &mut self.from {
-            return from.split(usize::MAX);
+            return from.body.split(usize::MAX);
         }
         let data = Bytes::copy_from_slice(self.data());
         self.consume(data.len());
@@ -248,7 +209,7 @@ impl UpstreamBody {
     pub fn take_trailers(&mut self) -> Option<Fields> {
         match &mut self.from {
             From::Http1(from) => from.decoder.take_trailers(),
-            From::Http2(from) => from.trailers.take(),
+            From::Http2(from) => from.body.take_trailers(),
         }
     }
 
@@ -256,7 +217,7 @@ impl UpstreamBody {
     pub fn is_ended(&self) -> bool {
         match &self.from {
             From::Http1(from) => from.decoder.is_ended() && !from.decoder.has_trailers(),
-            From::Http2(from) => from.is_ended(),
+            From::Http2(from) => from.body.is_ended(),
         }
     }
 
@@ -264,7 +225,7 @@ impl UpstreamBody {
     pub fn left(&self) -> Option<u64> {
         match &self.from {
             From::Http1(from) => from.decoder.left(),
-            From::Http2(from) => from.left,
+            From::Http2(from) => from.body.left(),
         }
     }
 

@@ -1,0 +1,75 @@
+//! A body that comes over HTTP/2, a client's or an upstream's: what has come waits until it is used.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::RecvStream;
+
+use crate::fields::Fields;
+
+/// A body over HTTP/2.
+#[derive(Debug)]
+pub struct Incoming {
+    frames: RecvStream,
+    piece: Bytes,
+    trailers: Option<Fields>,
+    ended: bool,
+    /// What is left of the length that the head announced.
+    left: Option<u64>,
+}
+
+impl Incoming {
+    /// The body that `frames` bring behind a head with these `fields`.
+    pub fn new(frames: RecvStream, fields: &Fields) -> Self {
+        let left = fields.text("content-length").and_then(|length| length.parse().ok());
+        Self { frames, piece: Bytes::new(), trailers: None, ended: false, left }
+    }
+
+    /// Waits for bytes, and says how many there are; zero: the body has ended.
+    ///
+    /// # Errors
+    /// The stream broke off.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, h2::Error>> {
+        while self.piece.is_empty() && !self.ended {
+            match ready!(self.frames.poll_data(cx)).transpose()? {
+                Some(data) => self.piece = data,
+                None => {
+                    self.trailers = ready!(self.frames.poll_trailers(cx))?.map(|map| Fields::of(&map, 0));
+                    self.ended = true;
+                }
+            }
+        }
+        Poll::Ready(Ok(self.piece.len()))
+    }
+
+    /// The bytes that wait.
+    pub fn data(&self) -> &[u8] {
+        &self.piece
+    }
+
+    /// Takes the first `count` of the bytes that wait, or as many as there are.
+    pub fn split(&mut self, count: usize) -> Bytes {
+        let part = self.piece.split_to(count.min(self.piece.len()));
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(u64::try_from(part.len()).unwrap_or(u64::MAX));
+        }
+        // The window opens again as the data is used, and no sooner: that is the back-pressure.
+        let _ = self.frames.flow_control().release_capacity(part.len());
+        part
+    }
+
+    /// The trailers, once, after the end.
+    pub fn take_trailers(&mut self) -> Option<Fields> {
+        self.trailers.take()
+    }
+
+    /// Whether nothing more comes, as far as that is known without waiting.
+    pub fn is_ended(&self) -> bool {
+        self.piece.is_empty() && self.trailers.is_none() && (self.ended || self.frames.is_end_stream())
+    }
+
+    /// How many bytes are left, where that is known.
+    pub fn left(&self) -> Option<u64> {
+        if self.is_ended() { Some(0) } else { self.left }
+    }
+}
