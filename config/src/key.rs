@@ -80,9 +80,13 @@ impl Key {
 
     /// The canonical form.
     pub fn as_str(&self) -> &str {
-        let bytes = self.bytes.get(..usize::from(self.len)).unwrap_or_default();
         // Only ASCII ever gets in.
-        std::str::from_utf8(bytes).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    /// The canonical form, for where it need not be proven again that it is text.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
     }
 }
 
@@ -92,22 +96,15 @@ pub fn strip_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     (!prefix.is_empty() && head.eq_ignore_ascii_case(prefix)).then_some(rest)
 }
 
-impl std::borrow::Borrow<str> for Key {
-    fn borrow(&self) -> &str {
-        self.as_str()
-    }
-}
-
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // As `str` does, so that a map of keys can be asked with a `&str`.
-        self.as_str().hash(state);
+        self.as_bytes().hash(state);
     }
 }
 
 impl Ord for Key {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.as_str().cmp(other.as_str())
+        self.as_bytes().cmp(other.as_bytes())
     }
 }
 

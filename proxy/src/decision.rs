@@ -2,6 +2,7 @@
 //! all read it; none of them decides anything again.
 
 use std::fmt;
+use std::rc::Rc;
 
 use sidetrack_config::key::{Key, MAX_KEYS};
 use smallvec::SmallVec;
@@ -131,7 +132,7 @@ impl<'t> Target<'t> {
 #[derive(Clone, Debug)]
 pub struct Decision<'t> {
     /// What was read from the request.
-    pub identity: Identity,
+    pub identity: Rc<Identity>,
     /// The rule that it met.
     pub rule: &'t Rule,
     /// The backend of that rule that it fell to.

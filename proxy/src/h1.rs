@@ -24,15 +24,16 @@ pub enum Fault {
 /// The most fields of a head that is not a client's (that has its own limit), and of trailers.
 pub const FIELDS: usize = 100;
 
-/// Whether every line of a parsed head or trailer ends in CR LF, and not in LF alone, where some readers end a line and
-/// others don't (RFC 9112 section 2.2 lets them). `bytes` are the whole, `lines` what the parser made of them.
+/// Whether the line before the fields and the empty one behind them end in CR LF, and not in LF alone, where some readers
+/// end a line and others don't (RFC 9112 section 2.2 lets them); those of the fields are looked at where they are read.
+/// `bytes` are the whole, `lines` what the parser made of them.
 pub fn has_whole_ends(bytes: &[u8], lines: &[httparse::Header<'_>]) -> bool {
-    let ends = |at: usize| bytes.get(at.saturating_sub(2)..at) == Some(b"\r\n");
-    // The end of a line is where the next one begins; behind the last stands the empty line.
-    lines.iter().all(|line| match offset(bytes, line.name.as_bytes()) {
-        0 => true,
-        at => ends(at),
-    }) && (bytes == b"\r\n" || bytes.ends_with(b"\r\n\r\n"))
+    let fields = match lines.first() {
+        Some(line) => offset(bytes, line.name.as_bytes()),
+        None => bytes.len().saturating_sub(2),
+    };
+    let is_begun = fields == 0 || bytes.get(fields.saturating_sub(2)..fields) == Some(b"\r\n");
+    is_begun && (bytes == b"\r\n" || bytes.ends_with(b"\r\n\r\n"))
 }
 
 /// Where `part`, which is a part of `whole`, begins in it.

@@ -42,7 +42,7 @@ pub struct Record {
     client: IpAddr,
     line: Option<Line>,
     service: Option<usize>,
-    identity: Option<Identity>,
+    identity: Option<Rc<Identity>>,
     side: Side,
     reason: Option<Reason>,
     preview: Option<Key>,
@@ -75,13 +75,13 @@ struct Line {
 }
 
 impl Record {
-    /// Begins the record of a request.
+    /// Begins the record of a request. It is boxed: it goes with the answer through many hands.
     pub fn begin(
         worker: &Rc<Worker>,
         connection: &Rc<Connection>,
         head: &RequestHead,
         table: &Rc<Held>,
-    ) -> Self {
+    ) -> Box<Self> {
         worker.stats.requests_in_flight.inc();
         worker.in_flight.set(worker.in_flight.get() + 1);
         connection.lifeline.began();
@@ -97,7 +97,7 @@ impl Record {
             target: head.target.clone(),
             user_agent: fields.get("user-agent").unwrap_or_default().into(),
         });
-        Self {
+        Box::new(Self {
             started: Instant::now(),
             request_id: given.map_or_else(|| new_id(worker), SmallVec::from_slice),
             client: client(connection, fields),
@@ -121,12 +121,12 @@ impl Record {
             tunnel_bytes: 0,
             is_refused: false,
             complete: false,
-        }
+        })
     }
 
     /// The keys are known.
-    pub fn identified(&mut self, identity: &Identity) {
-        self.identity = Some(identity.clone());
+    pub fn identified(&mut self, identity: &Rc<Identity>) {
+        self.identity = Some(Rc::clone(identity));
     }
 
     /// The service is known, where the request goes to one.
@@ -189,7 +189,7 @@ impl Record {
 
     /// What was read from the request.
     pub fn identity(&self) -> Option<&Identity> {
-        self.identity.as_ref()
+        self.identity.as_deref()
     }
 
     /// Whether the request came over TLS.
@@ -234,18 +234,18 @@ impl Record {
     }
 
     /// The receipt of what was decided here; `None` without a key, and where it did not come to a reason.
-    pub fn receipt(&self) -> Option<String> {
+    pub fn receipt(&self) -> Option<Vec<u8>> {
         self.identity.as_ref().filter(|identity| !identity.keys.is_empty())?;
         let at = match &self.preview {
-            Some(key) => key.as_str(),
-            None if self.is_refused => "none",
-            None => "baseline",
+            Some(key) => key.as_bytes(),
+            None if self.is_refused => b"none",
+            None => b"baseline",
         };
-        receipt::entry(self.service_name()?, at, self.reason?, self.table.generation)
+        Some(receipt::entry(self.service_name()?, at, self.reason?, self.table.generation))
     }
 
     /// Sends the answer on, and the record with its body, or to its tunnel.
-    pub fn attach(mut self, mut answer: Answer) -> Answer {
+    pub fn attach(mut self: Box<Self>, mut answer: Answer) -> Answer {
         self.status = answer.status.as_u16();
         // An answer without a body is complete with its head.
         self.complete = answer.body.is_ended();

@@ -43,12 +43,12 @@ pub enum Dress {
 impl Dress {
     /// What an error looks like to who sent `head`.
     pub fn of(head: &RequestHead) -> Self {
-        let text = |name: &str| head.fields.text(name).unwrap_or_default();
-        if text("content-type").starts_with("application/grpc") {
+        let fields = &head.fields;
+        if fields.get("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc")) {
             Self::Grpc
         } else if head.method == Method::HEAD {
             Self::HeadOnly
-        } else if prefers_html(text("accept")) {
+        } else if fields.get("accept").is_some_and(prefers_html) {
             Self::Page
         } else {
             Self::Problem
@@ -57,11 +57,14 @@ impl Dress {
 }
 
 /// Whether `text/html` is named, and nothing of JSON is liked better (RFC 9110 section 12.5.1).
-fn prefers_html(accept: &str) -> bool {
-    // Most clients that are no browsers name it nowhere.
-    if !accept.as_bytes().windows(4).any(|word| word.eq_ignore_ascii_case(b"html")) {
+fn prefers_html(accept: &[u8]) -> bool {
+    // Most clients that are no browsers name it nowhere. Looked for without a way out of the loop, which takes many bytes
+    // at a time.
+    let has_h = accept.iter().fold(false, |found, byte| found | (byte | 0x20 == b'h'));
+    if !has_h || !accept.windows(4).any(|word| word.eq_ignore_ascii_case(b"html")) {
         return false;
     }
+    let Ok(accept) = std::str::from_utf8(accept) else { return false };
     let quality = |wanted: &dyn Fn(&str) -> bool| {
         let mut best: Option<f32> = None;
         for item in accept.split(',') {

@@ -71,7 +71,7 @@ async fn walk(
     }
     let authority = check(&head, &TargetLimit(worker.limits.uri_bytes))?;
     let view = HttpHead::new(&head, &authority, connection.secure);
-    let identity = identify(&view, table)?;
+    let identity = Rc::new(identify(&view, table)?);
     record.identified(&identity);
     let rule = route(&view, &identity, table)?;
     let way = pick::way(rule, table, worker.random())?;

@@ -65,7 +65,7 @@ impl Hint {
     /// Writes it as HTTP/1.1 does.
     pub fn write(&self, out: &mut Vec<u8>) {
         write::status_line(out, self.status);
-        self.fields.write(out, &[]);
+        self.fields.write(out, []);
         out.extend_from_slice(b"\r\n");
     }
 

@@ -62,6 +62,18 @@ fn authority(head: &RequestHead) -> Result<&str, Failure> {
     text.ok_or_else(|| malformed("the authority is no host"))
 }
 
+/// The bytes of a registered name, by their value.
+#[expect(clippy::indexing_slicing, reason = "the compiler does it, and would say so")]
+static IN_HOST: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut rest: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=";
+    while let [byte, others @ ..] = rest {
+        table[*byte as usize] = true;
+        rest = others;
+    }
+    table
+};
+
 /// `host` or `host:port` in the characters of RFC 3986 section 3.2.2, without userinfo. No `%`:
 /// `pr%2D42` could be read as a key by one side and not by the other. Empty is allowed: it matches only a route for
 /// any host.
@@ -75,8 +87,8 @@ fn is_host(text: &str) -> bool {
         },
         None => text.split_once(':').map_or((text, Some("")), |(host, port)| (host, Some(port))),
     };
-    let ok = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte);
-    host.bytes().all(ok) && port.is_some_and(|port| port.is_empty() || port.parse::<u16>().is_ok())
+    let is_of_host = |byte: u8| IN_HOST.get(usize::from(byte)).is_some_and(|is_in| *is_in);
+    host.bytes().all(is_of_host) && port.is_some_and(|port| port.is_empty() || port.parse::<u16>().is_ok())
 }
 
 fn malformed(detail: &str) -> Failure {

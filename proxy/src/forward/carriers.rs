@@ -3,10 +3,11 @@
 
 use sidetrack_config::Key;
 use sidetrack_config::model::Carriers;
+use smallvec::SmallVec;
 
 use crate::fields::Fields;
 use crate::hex;
-use crate::identify::{Identity, Member, cookie_value, join, members};
+use crate::identify::{Identity, Member, cookie_value, members};
 
 /// The most members of a `tracestate` (W3C Trace Context section 3.3.1.1).
 const TRACESTATE_MEMBERS: usize = 32;
@@ -24,9 +25,9 @@ pub fn stamp(fields: &mut Fields, identity: &Identity, carriers: &Carriers, rand
         return;
     }
     if let Some(name) = carriers.header.as_deref() {
-        fields.insert(name, join(&identity.keys, ",").as_bytes());
+        fields.insert(name, &list(&identity.keys, b','));
     }
-    let dotted = join(&identity.keys, ".");
+    let dotted = list(&identity.keys, b'.');
     if let Some(member) = carriers.baggage.as_deref() {
         baggage(fields, member, &dotted, identity.strict);
     }
@@ -35,41 +36,63 @@ pub fn stamp(fields: &mut Fields, identity: &Identity, carriers: &Carriers, rand
     }
 }
 
-fn baggage(fields: &mut Fields, name: &str, keys: &str, strict: bool) {
-    let ours = [name, "=", keys, if strict { ";strict" } else { "" }].concat();
+/// A value on its way into a field: on the stack, as long as it has a common length.
+type Text = SmallVec<[u8; 96]>;
+
+fn list(keys: &[Key], separator: u8) -> Text {
+    let mut text = Text::new();
+    for key in keys {
+        if !text.is_empty() {
+            text.push(separator);
+        }
+        text.extend_from_slice(key.as_bytes());
+    }
+    text
+}
+
+fn member(name: &str, keys: &[u8], property: &[u8]) -> Text {
+    let mut text = Text::from_slice(name.as_bytes());
+    text.push(b'=');
+    text.extend_from_slice(keys);
+    text.extend_from_slice(property);
+    text
+}
+
+fn baggage(fields: &mut Fields, name: &str, keys: &[u8], strict: bool) {
+    let ours = member(name, keys, if strict { b";strict" } else { b"" });
     if !fields.contains(BAGGAGE) {
-        return fields.append(BAGGAGE, ours.as_bytes());
+        return fields.append(BAGGAGE, &ours);
     }
     let list = fields.joined(BAGGAGE, b",");
     let is_ours = |member: &Member<'_>| member.name == name.as_bytes();
     let found: Vec<Member<'_>> = members(&list).collect();
     let mut said = found.iter().filter(|member| is_ours(member)).map(|member| member.text.trim_ascii());
     let is_one_line = fields.get_all(BAGGAGE).nth(1).is_none();
-    if (said.next(), said.next()) == (Some(ours.as_bytes()), None) && is_one_line {
+    if (said.next(), said.next()) == (Some(&ours[..]), None) && is_one_line {
         return;
     }
     // In the place of the first one of ours; at the front where there was none, since lists are cut at their end.
     let place = found.iter().position(is_ours).unwrap_or(0);
     let mut list: Vec<&[u8]> =
         found.iter().filter(|member| !is_ours(member)).map(|member| member.text).collect();
-    list.insert(place, ours.as_bytes());
+    list.insert(place, &ours);
     fields.insert(BAGGAGE, &list.join(&b","[..]));
 }
 
-fn tracestate(fields: &mut Fields, name: &str, keys: &str, traced: bool, mut random: impl FnMut() -> u64) {
+fn tracestate(fields: &mut Fields, name: &str, keys: &[u8], traced: bool, mut random: impl FnMut() -> u64) {
     if !traced {
         fields.insert(TRACEPARENT, &new_traceparent(&mut random));
     }
-    let ours = [name, "=", keys].concat();
+    let ours = member(name, keys, b"");
     // A tracestate without a valid traceparent is to be thrown away (W3C Trace Context section 2.3).
     if !traced || !fields.contains(TRACESTATE) {
-        return fields.insert(TRACESTATE, ours.as_bytes());
+        return fields.insert(TRACESTATE, &ours);
     }
     let list = fields.joined(TRACESTATE, b",");
     // A member that was changed goes to the front, and the oldest falls off a full list (section 3.3.1.4).
     let others = members(&list).filter(|member| member.name != name.as_bytes());
     let others = others.map(|member| member.text.trim_ascii());
-    let list: Vec<&[u8]> = std::iter::once(ours.as_bytes()).chain(others).take(TRACESTATE_MEMBERS).collect();
+    let list: Vec<&[u8]> = std::iter::once(&ours[..]).chain(others).take(TRACESTATE_MEMBERS).collect();
     fields.insert(TRACESTATE, &list.join(&b","[..]));
 }
 

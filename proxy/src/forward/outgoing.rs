@@ -137,7 +137,7 @@ impl Outgoing {
         {
             out.extend_from_slice(text.as_bytes());
         }
-        self.fields.write(&mut out, &["host", "content-length", "transfer-encoding"]);
+        self.fields.write(&mut out, ["host", "content-length", "transfer-encoding"]);
         let framing = match self.source.left() {
             Some(0) => Framing::Ended,
             Some(length) => Framing::Length(length),

@@ -24,8 +24,8 @@ pub fn strip_hop_by_hop(fields: &mut Fields) {
     for name in HOP_BY_HOP {
         fields.remove(name);
     }
-    if let Some(te) = fields.text("te") {
-        let trailers = te.split(',').any(|part| part.trim() == "trailers");
+    if let Some(te) = fields.get("te") {
+        let trailers = te.split(|byte| *byte == b',').any(|part| part.trim_ascii() == b"trailers");
         fields.remove("te");
         if trailers {
             fields.append("te", b"trailers");
@@ -94,6 +94,9 @@ fn prefixed_cookie(cookie: &[u8], prefix: &str) -> Vec<u8> {
 
 /// Adds `name` to the `Vary` of an answer: one line, nothing twice (RFC 9110 section 12.5.5).
 pub fn vary(fields: &mut Fields, name: &str) {
+    if !fields.contains("vary") {
+        return fields.append("vary", name.as_bytes());
+    }
     let says = |item: &[u8]| {
         let item = item.trim_ascii();
         item == b"*" || item.eq_ignore_ascii_case(name.as_bytes())

@@ -51,7 +51,7 @@ pub fn open(
 
 impl Tunnel {
     /// Runs to its end, and writes the record then.
-    pub async fn run(self, client: impl AsyncRead + AsyncWrite, mut record: Record) {
+    pub async fn run(self, client: impl AsyncRead + AsyncWrite, mut record: Box<Record>) {
         let activity =
             Activity { sent: Cell::new(0), received: Cell::new(0), last: Cell::new(Instant::now()) };
         let mut drain = self.worker.shared.drain.clone();

@@ -172,10 +172,11 @@ impl Decoder {
                 if length > TRAILERS {
                     return Err(Fault::TooLarge("the trailers are"));
                 }
-                if !has_whole_ends(bytes.get(..length).unwrap_or_default(), fields) {
+                let whole = bytes.get(..length).unwrap_or_default();
+                if !has_whole_ends(whole, fields) {
                     return Err(Fault::Malformed("a line of the trailers ends without CR"));
                 }
-                let trailers = Fields::parsed(bytes.get(..length).unwrap_or_default(), fields, (0, 0));
+                let trailers = Fields::parsed(whole, fields, (0, 0), |_, _| Ok(()))?;
                 self.trailers = (!trailers.is_empty()).then_some(trailers);
                 self.state = State::Ended;
                 Ok(Next::Framing(length))

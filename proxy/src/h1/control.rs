@@ -20,21 +20,22 @@ pub struct Control {
 }
 
 impl Control {
-    /// Reads one field line.
+    /// Reads one field line, its name in lower case.
     ///
     /// # Errors
     /// A length that is no plain number or comes twice; a transfer coding that is not exactly one `chunked`; both.
-    pub fn note(&mut self, name: &str, value: &[u8]) -> Result<(), Fault> {
-        match name.len() {
-            10 if name.eq_ignore_ascii_case("connection") => self.options(value),
-            14 if name.eq_ignore_ascii_case("content-length") => {
+    #[inline]
+    pub fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
+        match name {
+            b"connection" => self.options(value),
+            b"content-length" => {
                 if self.length.is_some() {
                     return Err(Fault::Malformed("there are two Content-Length fields"));
                 }
                 self.length =
                     Some(number(value).ok_or(Fault::Malformed("Content-Length is no plain number"))?);
             }
-            17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+            b"transfer-encoding" => {
                 if self.chunked {
                     return Err(Fault::Malformed("there are two Transfer-Encoding fields"));
                 }
@@ -79,13 +80,13 @@ mod tests {
 
     fn read(lines: &[(&str, &str)]) -> Result<Control, Fault> {
         let mut control = Control::default();
-        lines.iter().try_for_each(|(name, value)| control.note(name, value.as_bytes()))?;
+        lines.iter().try_for_each(|(name, value)| control.note(name.as_bytes(), value.as_bytes()))?;
         Ok(control)
     }
 
     #[test]
     fn one_spelling_of_each() {
-        assert_eq!(read(&[("Content-Length", "12")]).unwrap().length, Some(12));
+        assert_eq!(read(&[("content-length", "12")]).unwrap().length, Some(12));
         assert!(read(&[("transfer-encoding", "Chunked")]).unwrap().chunked);
         let control = read(&[("connection", "Upgrade, close")]).unwrap();
         assert!(control.close && control.upgrade && !control.keep_alive);

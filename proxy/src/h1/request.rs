@@ -60,12 +60,10 @@ pub fn parse(bytes: &[u8], most: usize) -> Result<Option<(Received, usize)>, Fau
     let is_http10 = request.version == Some(0);
     let mut control = Control::default();
     let mut expects = false;
-    for line in &*request.headers {
-        control.note(line.name, line.value)?;
-        expects |=
-            line.name.eq_ignore_ascii_case("expect") && line.value.eq_ignore_ascii_case(b"100-continue");
-    }
-    let fields = Fields::parsed(whole, request.headers, ADDED);
+    let fields = Fields::parsed(whole, request.headers, ADDED, |name, value| {
+        expects |= name == b"expect" && value.eq_ignore_ascii_case(b"100-continue");
+        control.note(name, value)
+    })?;
     if control.chunked && is_http10 {
         return Err(Fault::Malformed("Transfer-Encoding is newer than the version of the request"));
     }

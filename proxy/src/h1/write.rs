@@ -33,12 +33,12 @@ pub fn content_length(out: &mut Vec<u8>, length: u64) {
 
 /// Writes a number.
 pub fn decimal(out: &mut Vec<u8>, number: u64) {
-    digits(out, number, 10);
+    digits::<10>(out, number);
 }
 
 /// Writes one chunk.
 pub fn chunk(out: &mut Vec<u8>, data: &[u8]) {
-    digits(out, u64::try_from(data.len()).unwrap_or(u64::MAX), 16);
+    digits::<16>(out, u64::try_from(data.len()).unwrap_or(u64::MAX));
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(data);
     out.extend_from_slice(b"\r\n");
@@ -48,24 +48,26 @@ pub fn chunk(out: &mut Vec<u8>, data: &[u8]) {
 pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&Fields>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
-        trailers.write(out, &[]);
+        trailers.write(out, []);
     }
     out.extend_from_slice(b"\r\n");
 }
 
-fn digits(out: &mut Vec<u8>, mut number: u64, base: u64) {
-    let begin = out.len();
-    loop {
-        let digit = u32::try_from(number % base).unwrap_or(0);
-        out.push(char::from_digit(digit, 16).and_then(|digit| u8::try_from(digit).ok()).unwrap_or(b'0'));
-        number /= base;
+/// The base is a constant, which divides without a division.
+fn digits<const BASE: u64>(out: &mut Vec<u8>, mut number: u64) {
+    // 20 digits are the most that 64 bits have.
+    let mut text = [b'0'; 20];
+    let mut from = text.len();
+    for digit in text.iter_mut().rev() {
+        let value = u8::try_from(number % BASE).unwrap_or(0);
+        *digit = if value < 10 { b'0' + value } else { b'a' + value - 10 };
+        number /= BASE;
+        from -= 1;
         if number == 0 {
             break;
         }
     }
-    if let Some(written) = out.get_mut(begin..) {
-        written.reverse();
-    }
+    out.extend_from_slice(text.get(from..).unwrap_or_default());
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub(super) fn in_baggage(scan: &Scan<'_>, table: &Table) -> Result<Option<Found>
     for value in values(&scan.baggage, name) {
         let value = text(Carrier::Baggage, value)?;
         let (value, properties) = value.split_once(';').unwrap_or((value, ""));
-        let keys = explicit(Carrier::Baggage, &decoded(Carrier::Baggage, value.trim())?, ".", table)?;
+        let keys = explicit(Carrier::Baggage, &decoded(Carrier::Baggage, value.trim())?, '.', table)?;
         let strict = properties.split(';').any(|property| {
             let (name, value) = property.split_once('=').unwrap_or((property, "1"));
             name.trim() == "strict" && !matches!(value.trim(), "0" | "false")
@@ -38,7 +38,7 @@ pub(super) fn in_tracestate(scan: &Scan<'_>, table: &Table) -> Result<Option<Key
     let Some(name) = table.estate.carriers.tracestate.as_deref() else { return Ok(None) };
     let mut found: Option<Keys> = None;
     for value in values(&scan.tracestate, name) {
-        let keys = explicit(Carrier::Tracestate, text(Carrier::Tracestate, value)?, ".", table)?;
+        let keys = explicit(Carrier::Tracestate, text(Carrier::Tracestate, value)?, '.', table)?;
         agree(Carrier::Tracestate, found.as_ref(), &keys)?;
         found = Some(keys);
     }

@@ -91,7 +91,9 @@ fn holds_prefix(label: &str, prefix: &str) -> bool {
 /// The parts of a label between `--`; the `--` of `xn--`, with which a label in Punycode begins, joins nothing.
 fn parts(label: &str) -> impl Iterator<Item = &str> {
     let from = if label.starts_with("xn--") { 4 } else { 0 };
-    let first = label.get(from..).and_then(|rest| rest.find("--")).map_or(label.len(), |at| from + at);
+    // By hand: a search for a text costs more to begin than most labels are long.
+    let mut pairs = label.as_bytes().windows(2).enumerate().skip(from);
+    let first = pairs.find(|(_, pair)| pair == b"--").map_or(label.len(), |(at, _)| at);
     let (first, rest) = label.split_at_checked(first).unwrap_or((label, ""));
     std::iter::once(first).chain(rest.strip_prefix("--").into_iter().flat_map(|rest| rest.split("--")))
 }

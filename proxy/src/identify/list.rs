@@ -14,7 +14,7 @@ use crate::route::table::Table;
 ///
 /// # Errors
 /// A sentence for people: which text is no key and why.
-pub(super) fn read(keys: &mut Keys, text: &str, separator: &str, table: &Table) -> Result<(), String> {
+pub(super) fn read(keys: &mut Keys, text: &str, separator: char, table: &Table) -> Result<(), String> {
     let prefix = table.estate.carriers.prefix();
     for item in text.split(separator) {
         let item = item.trim_matches([' ', '\t']);
@@ -30,7 +30,7 @@ pub(super) fn read(keys: &mut Keys, text: &str, separator: &str, table: &Table) 
 pub(super) fn explicit(
     carrier: Carrier,
     text: &str,
-    separator: &str,
+    separator: char,
     table: &Table,
 ) -> Result<Keys, Failure> {
     let mut keys = Keys::new();
@@ -61,7 +61,7 @@ pub(super) fn in_header(lines: &Lines<'_>, table: &Table) -> Result<Option<Keys>
     let mut keys = Keys::new();
     for line in lines {
         let text = text(Carrier::Header, line)?;
-        read(&mut keys, text, ",", table).map_err(|why| malformed(Carrier::Header, &why))?;
+        read(&mut keys, text, ',', table).map_err(|why| malformed(Carrier::Header, &why))?;
     }
     Ok(Some(keys))
 }
@@ -72,7 +72,7 @@ pub(super) fn in_cookie(lines: &Lines<'_>, table: &Table) -> Option<Keys> {
     let pairs = lines.iter().flat_map(|line| line.split(|byte| *byte == b';'));
     pairs.filter_map(|pair| cookie_value(pair, name)).find_map(|value| {
         let mut keys = Keys::new();
-        read(&mut keys, &percent_decoded(std::str::from_utf8(value).ok()?)?, ".", table).ok()?;
+        read(&mut keys, &percent_decoded(std::str::from_utf8(value).ok()?)?, '.', table).ok()?;
         Some(keys)
     })
 }

@@ -33,7 +33,7 @@ pub(super) fn read<H: Head>(head: &H, table: &Table) -> Result<Found, Failure> {
             found.cleared = true;
             continue;
         }
-        read_list(&mut keys, &decoded(Carrier::Query, value)?, ",", table)
+        read_list(&mut keys, &decoded(Carrier::Query, value)?, ',', table)
             .map_err(|why| malformed(Carrier::Query, &why))?;
     }
     if found.cleared && !keys.is_empty() {

@@ -33,15 +33,28 @@ fn hex(text: &[u8], digits: usize) -> Option<u64> {
     if text.len() != digits {
         return None;
     }
-    text.iter().try_fold(0_u64, |value, byte| {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            _ => return None,
-        };
-        Some((value << 4) | u64::from(digit))
-    })
+    // Without a way out of the loop: what is no digit shows in the bits that digits don't have.
+    let (value, bits) = text.iter().fold((0_u64, 0), |(value, bits), byte| {
+        let digit = DIGITS.get(usize::from(*byte)).copied().unwrap_or(NONE);
+        ((value << 4) | u64::from(digit & 0xf), bits | digit)
+    });
+    (bits & NONE == 0).then_some(value)
 }
+
+/// Not a digit.
+const NONE: u8 = 0x80;
+
+/// The hexadecimal digit that each byte is.
+#[expect(clippy::indexing_slicing, reason = "the compiler does it, and would say so")]
+static DIGITS: [u8; 256] = {
+    let mut table = [NONE; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        table[b"0123456789abcdef"[digit as usize] as usize] = digit;
+        digit += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ use crate::forward::upstream_body::{BodyError, UpstreamBody};
 /// The body of an answer, with the record that ends with it.
 pub struct ResponseBody {
     content: Content,
-    pub(super) record: Option<Record>,
+    pub(super) record: Option<Box<Record>>,
     /// When it is cut, through or not.
     deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -63,7 +63,7 @@ impl ResponseBody {
     }
 
     /// The tunnel that follows, where one does, and the record that goes with it.
-    pub fn take_tunnel(&mut self) -> Option<(Tunnel, Record)> {
+    pub fn take_tunnel(&mut self) -> Option<(Tunnel, Box<Record>)> {
         let record = self.record.take_if(|_| matches!(self.content, Content::Tunnel(_)))?;
         match std::mem::replace(&mut self.content, Content::Own(Bytes::new())) {
             Content::Tunnel(tunnel) => Some((*tunnel, record)),

@@ -69,9 +69,9 @@ impl Answering {
         write::status_line(out, status);
         // What we say of framing and of the connection we say by ourselves.
         match (is_upgrade, self.is_head || status == StatusCode::NOT_MODIFIED) {
-            (true, _) => fields.write(out, &["transfer-encoding", "content-length"]),
-            (false, true) => fields.write(out, &["transfer-encoding", "connection"]),
-            (false, false) => fields.write(out, &["transfer-encoding", "connection", "content-length"]),
+            (true, _) => fields.write(out, ["transfer-encoding", "content-length"]),
+            (false, true) => fields.write(out, ["transfer-encoding", "connection"]),
+            (false, false) => fields.write(out, ["transfer-encoding", "connection", "content-length"]),
         }
         match framing {
             Framing::Chunked => write::field(out, "transfer-encoding", b"chunked"),
