@@ -64,7 +64,8 @@ impl Line {
 /// the code the compiler knows it.
 #[inline]
 fn tag(name: &[u8]) -> u16 {
-    let letter = |at: usize| name.get(at).copied().map_or(0, u16::from);
+    // A capital counts as its small letter.
+    let letter = |at: usize| name.get(at).map_or(0, |letter| u16::from(letter | 0x20));
     let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
     (length << 10) ^ (letter(0) << 5) ^ letter(name.len() / 2)
 }
@@ -108,16 +109,18 @@ fn is_blank_to_end(head: &[u8], from: usize) -> bool {
     rest.get(blanks..).is_some_and(|rest| rest.starts_with(END))
 }
 
-/// Whether there is a capital in a name. Of the characters of a token those and `^` and `_` have 0x40 without 0x20.
+/// Whether there may be a capital in a name. Of the characters of a token those and `^` and `_` have 0x40 without 0x20.
 #[inline]
 fn may_have_capitals(name: &[u8]) -> bool {
-    let (eights, rest) = name.as_chunks::<8>();
-    let word = eights
-        .iter()
-        .map(|bytes| u64::from_ne_bytes(*bytes))
-        .fold(0, |found, word| found | (word & !(word << 1)));
-    let byte = rest.iter().fold(0, |found, byte| found | (byte & !(byte << 1)));
-    (word & eight(0x40)) | u64::from(byte & 0x40) != 0
+    let odd = |bytes: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*bytes);
+        word & !(word << 1) & eight(0x40)
+    };
+    match name.last_chunk::<8>() {
+        // The last eight bytes may have been looked at in part, which is no harm.
+        Some(last) => name.as_chunks::<8>().0.iter().fold(odd(last), |found, bytes| found | odd(bytes)) != 0,
+        None => name.iter().fold(0, |found, byte| found | (byte & !(byte << 1))) & 0x40 != 0,
+    }
 }
 
 impl Fields {
@@ -153,7 +156,7 @@ impl Fields {
                 return Err(Fault::Malformed("a line of the head ends without CR"));
             }
             match Line::new(start, name.len(), end + END.len()).filter(|_| is_plain) {
-                Some(line) => fields.index_line(line),
+                Some(line) => fields.index_line(line, name),
                 None => fields.push(name, value),
             }
             if let Some(line) = fields.lines.last() {
@@ -184,6 +187,21 @@ impl Fields {
         }
     }
 
+    /// Adds all lines of `other`.
+    pub fn extend(&mut self, other: &Self) {
+        let behind = |at: u32| u32::try_from(self.text.len()).ok()?.checked_add(at);
+        if self.text.len() + other.text.len() > MOST {
+            return;
+        }
+        self.lines.extend(
+            other.lines.iter().filter_map(|line| {
+                Some(Line { start: behind(line.start)?, end: behind(line.end)?, ..*line })
+            }),
+        );
+        self.text.extend_from_slice(&other.text);
+        self.seen |= other.seen;
+    }
+
     fn replace(&mut self, name: &[u8], tag: u16, value: &[u8]) {
         let Some(new) = self.write_line(name, value) else { return };
         let Self { text, lines, seen } = self;
@@ -203,7 +221,7 @@ impl Fields {
 
     fn push(&mut self, name: &[u8], value: &[u8]) {
         if let Some(line) = self.write_line(name, value) {
-            self.index_line(line);
+            self.index_line(line, name);
         }
     }
 
@@ -215,17 +233,17 @@ impl Fields {
         }
     }
 
-    /// Adds a line of the text to the index, its name in lower case.
+    /// Adds a line of the text to the index, its `name` in lower case.
     #[inline]
-    fn index_line(&mut self, mut line: Line) {
-        let start = index(line.start);
-        let name = self.text.get_mut(start..start + usize::from(line.name)).unwrap_or_default();
+    fn index_line(&mut self, line: Line, name: &[u8]) {
         if may_have_capitals(name) {
-            name.make_ascii_lowercase();
+            let start = index(line.start);
+            let written = self.text.get_mut(start..start + name.len()).unwrap_or_default();
+            written.make_ascii_lowercase();
         }
-        line.tag = tag(name);
-        self.seen |= bit(line.tag);
-        self.lines.push(line);
+        let tag = tag(name);
+        self.seen |= bit(tag);
+        self.lines.push(Line { tag, ..line });
     }
 
     /// Writes a line behind the others; `None`: there is no room for it.
@@ -343,13 +361,13 @@ impl Fields {
     /// Writes the lines as HTTP/1.1 has them, but for those that `skips` names: what stands together is copied together.
     #[inline]
     pub fn write<const N: usize>(&self, out: &mut Vec<u8>, skips: [&str; N]) {
-        self.write_but(out, skips.map(|name| (tag(name.as_bytes()), name.as_bytes())));
+        self.write_but(out, skips, skips.map(|name| tag(name.as_bytes())));
     }
 
-    fn write_but<const N: usize>(&self, out: &mut Vec<u8>, skips: [(u16, &[u8]); N]) {
+    fn write_but<const N: usize>(&self, out: &mut Vec<u8>, skips: [&str; N], tags: [u16; N]) {
         let (mut start, mut end) = (0, 0);
         for line in &self.lines {
-            if skips.iter().any(|(tag, name)| line.tag == *tag && line.name(&self.text) == *name) {
+            if tags.contains(&line.tag) && skips.iter().any(|name| name.as_bytes() == line.name(&self.text)) {
                 continue;
             }
             if line.start != end {
@@ -447,6 +465,8 @@ mod tests {
         all.add_item("x-new", b"5");
         assert_eq!(written(&all, &[]), "host: a\r\nx-a: 3, 4\r\nx-new: 5\r\n");
         assert_eq!(all.bytes(), written(&all, &[]).len());
+        all.extend(&fields(&[("x-c", "6"), ("x-a", "7")]));
+        assert_eq!(written(&all, &["host", "x-new", "x-b"]), "x-a: 3, 4\r\nx-c: 6\r\nx-a: 7\r\n");
     }
 
     #[test]

@@ -2,9 +2,12 @@
 
 /// The last `N` digits of `value`, in lower case.
 pub(crate) fn digits<const N: usize>(value: u128) -> [u8; N] {
-    std::array::from_fn(|at| match u8::try_from((value >> (4 * (N - 1 - at))) & 15).unwrap_or(0) {
-        digit @ 0..=9 => b'0' + digit,
-        digit => b'a' + digit - 10,
+    let bytes = value.to_le_bytes();
+    std::array::from_fn(|at| {
+        let place = N - 1 - at;
+        let byte = bytes.get(place / 2).copied().unwrap_or(0);
+        let digit = if place.is_multiple_of(2) { byte & 15 } else { byte >> 4 };
+        if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
     })
 }
 

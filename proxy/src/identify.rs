@@ -153,16 +153,12 @@ pub fn identify<H: Head>(head: &H, table: &Table) -> Result<Identity, Failure> {
         traced,
         is_private: false,
     };
-    for (carrier, keys) in [
-        (Carrier::Header, list::in_header(&scan.header, table)?),
-        (Carrier::Host, host.keys),
-        (Carrier::Path, path.map(|found| found.keys)),
-        (Carrier::Query, query.keys),
-        (Carrier::Baggage, baggage.map(|found| found.keys)),
-        (Carrier::Tracestate, tracestate),
-    ] {
-        identity.take_explicit(carrier, keys)?;
-    }
+    identity.take_explicit(Carrier::Header, list::in_header(&scan.header, table)?)?;
+    identity.take_explicit(Carrier::Host, host.keys)?;
+    identity.take_explicit(Carrier::Path, path.map(|found| found.keys))?;
+    identity.take_explicit(Carrier::Query, query.keys)?;
+    identity.take_explicit(Carrier::Baggage, baggage.map(|found| found.keys))?;
+    identity.take_explicit(Carrier::Tracestate, tracestate)?;
     let navigates = head.method() == "GET" && scan.fetch_mode.is_none_or(|mode| mode == b"navigate");
     if query.present && navigates && carriers.cookie.is_some() {
         identity.cookie = if query.cleared { CookieChange::Clear } else { CookieChange::Set };
@@ -174,6 +170,7 @@ pub fn identify<H: Head>(head: &H, table: &Table) -> Result<Identity, Failure> {
 }
 
 impl Identity {
+    #[inline]
     fn take_explicit(&mut self, carrier: Carrier, keys: Option<Keys>) -> Result<(), Failure> {
         let Some(keys) = keys else { return Ok(()) };
         match self.carrier {

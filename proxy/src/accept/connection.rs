@@ -18,7 +18,8 @@ use super::hints::Hints;
 use super::tls::ServerTls;
 use super::wire::{Prefixed, Wire};
 use super::{http1, http2};
-use crate::forward::forwarded::node;
+use crate::fields::Fields;
+use crate::forward::forwarded::{FOR, FORWARDED, HOST, PORT, PROTO, node};
 use crate::worker::Worker;
 
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
@@ -76,8 +77,8 @@ pub struct Connection {
     pub lifeline: Rc<Lifeline>,
     /// `for=` of our element of `Forwarded`.
     node: Box<str>,
-    /// The last authority that was asked for, and our element of `Forwarded` for it.
-    forwarded: RefCell<(Vec<u8>, Vec<u8>)>,
+    /// The last authority that was asked for, and what we tell upstreams of this client for it.
+    forwarded: RefCell<(Vec<u8>, Fields)>,
 }
 
 impl Connection {
@@ -86,19 +87,25 @@ impl Connection {
         if self.secure { "https" } else { "http" }
     }
 
-    /// Shows `using` our element of `Forwarded` for a request to `authority`; the last one is kept, since most
-    /// connections ask for one host.
-    pub fn with_forwarded(&self, authority: &[u8], using: impl FnOnce(&[u8])) {
-        let (last, element) = &mut *self.forwarded.borrow_mut();
-        if *last != authority || element.is_empty() {
+    /// Shows `using` the fields that tell an upstream of this client, for a request to `authority`; the last ones are
+    /// kept, since most connections ask for one host.
+    pub fn with_forwarded(&self, authority: &[u8], using: impl FnOnce(&Fields)) {
+        let (last, fields) = &mut *self.forwarded.borrow_mut();
+        if *last != authority || fields.is_empty() {
             // A host with a port or in brackets is no token, and has to be quoted (RFC 7239 section 4).
             let quote: &[u8] = if authority.iter().any(|byte| b":[".contains(byte)) { b"\"" } else { b"" };
             let (node, scheme) = (self.node.as_bytes(), self.scheme().as_bytes());
-            *element = [b"for=", node, b";host=", quote, authority, quote, b";proto=", scheme].concat();
+            let element = [b"for=", node, b";host=", quote, authority, quote, b";proto=", scheme].concat();
+            *fields = Fields::default();
+            fields.append(FOR, self.forwarded_for.as_bytes());
+            fields.append(FORWARDED, &element);
+            fields.append(HOST, authority);
+            fields.append(PROTO, scheme);
+            fields.append(PORT, self.port.as_bytes());
             last.clear();
             last.extend_from_slice(authority);
         }
-        using(element);
+        using(fields);
     }
 }
 

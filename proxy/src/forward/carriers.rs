@@ -107,6 +107,12 @@ fn new_traceparent(random: &mut impl FnMut() -> u64) -> Vec<u8> {
 /// send them elsewhere.
 fn cookie(fields: &mut Fields, identity: &Identity, carriers: &Carriers) {
     let Some(name) = carriers.cookie.as_deref() else { return };
+    // Most cookies are not ours, and taking them apart costs more than to see that.
+    let is_name = |part: &[u8]| part.first() == name.as_bytes().first() && part == name.as_bytes();
+    let names_it = |line: &[u8]| line.windows(name.len().max(1)).any(is_name);
+    if !fields.get_all(COOKIE).any(names_it) {
+        return;
+    }
     let is_stale =
         |pair: &[u8]| cookie_value(pair, name).is_some_and(|value| !says(value, &identity.keys, carriers));
     let ends = |byte: &u8| *byte == b';';

@@ -8,12 +8,17 @@ use sidetrack_config::model::{Role, Scheme, contains};
 use crate::accept::connection::Connection;
 use crate::fields::Fields;
 
-const FOR: &str = "x-forwarded-for";
-const HOST: &str = "x-forwarded-host";
-const PROTO: &str = "x-forwarded-proto";
-const PORT: &str = "x-forwarded-port";
+/// The addresses of the client and of the proxies before us.
+pub const FOR: &str = "x-forwarded-for";
+/// The host that the client asked for.
+pub const HOST: &str = "x-forwarded-host";
+/// The scheme that it used.
+pub const PROTO: &str = "x-forwarded-proto";
+/// The port that it asked.
+pub const PORT: &str = "x-forwarded-port";
 const PREFIX: &str = "x-forwarded-prefix";
-const FORWARDED: &str = "forwarded";
+/// All of that in one field (RFC 7239).
+pub const FORWARDED: &str = "forwarded";
 /// The id of a request.
 pub const REQUEST_ID: &str = "x-request-id";
 
@@ -75,22 +80,23 @@ pub fn write(
     } else if !connection.trusted {
         fields.remove(PREFIX);
     }
-    let (proto, authority) = (connection.scheme().as_bytes(), authority.as_bytes());
-    if connection.trusted {
-        fields.add_item(FOR, connection.forwarded_for.as_bytes());
-        connection.with_forwarded(authority, |ours| fields.add_item(FORWARDED, ours));
-        for (name, value) in [(HOST, authority), (PROTO, proto), (PORT, connection.port.as_bytes())] {
-            if !fields.contains(name) {
-                fields.append(name, value);
+    connection.with_forwarded(authority.as_bytes(), |ours| {
+        if connection.trusted {
+            for name in [FOR, FORWARDED] {
+                fields.add_item(name, ours.get(name).unwrap_or_default());
             }
+            for name in [HOST, PROTO, PORT].into_iter().filter(|name| ours.contains(name)) {
+                if !fields.contains(name) {
+                    fields.append(name, ours.get(name).unwrap_or_default());
+                }
+            }
+        } else {
+            for name in [FOR, FORWARDED, HOST, PROTO, PORT] {
+                fields.remove(name);
+            }
+            fields.extend(ours);
         }
-    } else {
-        fields.insert(FOR, connection.forwarded_for.as_bytes());
-        connection.with_forwarded(authority, |ours| fields.insert(FORWARDED, ours));
-        fields.insert(HOST, authority);
-        fields.insert(PROTO, proto);
-        fields.insert(PORT, connection.port.as_bytes());
-    }
+    });
 }
 
 /// `for=` of RFC 7239 section 6: IPv6 in brackets and quotes.

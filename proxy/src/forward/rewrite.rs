@@ -12,7 +12,8 @@ const KEPT: [&str; 5] = ["host", "content-length", "cookie", "x-forwarded-for", 
 
 /// Cuts the fields of one connection. `TE` stays as far as it says `trailers`, which we forward.
 pub fn strip_hop_by_hop(fields: &mut Fields) {
-    if fields.contains("connection") {
+    // What it nearly always says names a field that is cut anyway.
+    if fields.get_all("connection").any(|options| options != b"keep-alive") {
         let listed = fields.joined("connection", b",").to_ascii_lowercase();
         let names = listed.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         for name in names.filter_map(|name| std::str::from_utf8(name).ok()) {

@@ -58,6 +58,10 @@ pub(crate) fn read_host(host: &str, table: &Table) -> Result<(Option<Keys>, Rout
     if let Some(misplaced) = others.split('.').find(|label| holds_prefix(label, prefix)) {
         return Err(format!("{:?} is not the first label of the host", shown(misplaced)));
     }
+    // Nearly every host without a key ends here.
+    if table.aliases.is_empty() && !holds_prefix(label, prefix) {
+        return Ok((None, RouteHost::Whole));
+    }
     let Some(split) = read_label(label, prefix, table)? else { return Ok((None, RouteHost::Whole)) };
     let after = label.len() + 1;
     let rest = match split.service {

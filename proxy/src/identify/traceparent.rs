@@ -14,25 +14,28 @@ pub struct TraceParent {
 /// Reads a `traceparent`; `None` where it is not valid.
 pub fn parse(value: &[u8]) -> Option<TraceParent> {
     let value = value.trim_ascii();
-    let mut parts = value.splitn(5, |byte| *byte == b'-');
-    let version = hex(parts.next()?, 2)?;
-    let trace = parts.next().filter(|trace| trace.len() == 32)?;
-    let (high, low) = trace.split_at_checked(16)?;
-    let trace = (u128::from(hex(high, 16)?) << 64) | u128::from(hex(low, 16)?);
-    let parent = hex(parts.next()?, 16)?;
-    let flags = hex(parts.next()?, 2)?;
+    // Every field of it has its place.
+    let [version, high, low, parent, flags] = [(0, 2), (3, 16), (19, 16), (36, 16), (53, 2)]
+        .map(|(from, digits)| hex(value.get(from..from + digits)?));
+    let (version, parent) = (version?, parent?);
+    let trace = (u128::from(high?) << 64) | u128::from(low?);
+    let dashes = [2, 35, 52].iter().all(|at| value.get(*at) == Some(&b'-'));
     // A later version may add fields, version 00 has none, and ff is no version.
-    if version == 0xff || (version == 0 && parts.next().is_some()) || trace == 0 || parent == 0 {
+    let is_ended = match value.get(55) {
+        None => true,
+        Some(b'-') => version != 0,
+        Some(_) => false,
+    };
+    if !dashes || !is_ended || version == 0xff || trace == 0 || parent == 0 {
         return None;
     }
+    let flags = flags?;
     Some(TraceParent { trace, parent, flags: u8::try_from(flags).ok()? })
 }
 
-/// Exactly `digits` hexadecimal digits in lower case, at most 16.
-fn hex(text: &[u8], digits: usize) -> Option<u64> {
-    if text.len() != digits {
-        return None;
-    }
+/// At most 16 hexadecimal digits, all in lower case.
+#[inline]
+fn hex(text: &[u8]) -> Option<u64> {
     // Without a way out of the loop: what is no digit shows in the bits that digits don't have.
     let (value, bits) = text.iter().fold((0_u64, 0), |(value, bits), byte| {
         let digit = DIGITS.get(usize::from(*byte)).copied().unwrap_or(NONE);
