@@ -12,6 +12,9 @@ use crate::record::ResponseBody;
 
 /// The most bytes of chunks that wait to be written.
 const PIECE: usize = 16 << 10;
+/// The most bytes of head and body that are put together. To write two pieces at once costs the system more than that, and
+/// TLS makes a record of each.
+const JOINED: usize = 4 << 10;
 /// Room for the head of a common answer.
 const HEAD: usize = 512;
 
@@ -138,16 +141,25 @@ impl Message {
                     _ => continue,
                 };
             }
+            if io.waiting() > 0 && !data.is_empty() && io.waiting() + data.len() <= JOINED {
+                io.output.extend_from_slice(data);
+                let count = data.len();
+                self.used(body, count);
+                continue;
+            }
             match io.poll_write(cx, data) {
-                Poll::Ready(Ok(count)) => {
-                    body.consume(count);
-                    if self.framing == Framing::Plain && body.is_ended() {
-                        self.framing = Framing::Ended;
-                    }
-                }
+                Poll::Ready(Ok(count)) => self.used(body, count),
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
                 Poll::Pending => return Poll::Pending,
             }
+        }
+    }
+
+    /// `count` bytes of the body are on their way.
+    fn used(&mut self, body: &mut ResponseBody, count: usize) {
+        body.consume(count);
+        if self.framing == Framing::Plain && body.is_ended() {
+            self.framing = Framing::Ended;
         }
     }
 
