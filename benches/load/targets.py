@@ -29,6 +29,8 @@ class Place:
     job: str
     certificate: str
     key: str
+    # A file with the body of a gRPC request.
+    message: str
     # Clients at once, for those that want to be told.
     clients: int
 
@@ -112,7 +114,7 @@ def check_command(place, pair):
 
 
 def http2_arguments(place, name, fields):
-    arguments = ["-d", place.write("message", "\0\0\0\0\x10ping ping ping !")] if place.job == "grpc" else []
+    arguments = ["-d", place.message] if place.job == "grpc" else []
     for field in [f":authority: {name}"] + fields:
         arguments += ["-H", field]
     return arguments + [f"{'https' if place.tls else 'http'}://127.0.0.1:{place.port}{place.path}"]
@@ -121,7 +123,7 @@ def http2_arguments(place, name, fields):
 NGINX = """daemon off; worker_processes 1; pid {folder}/pid; error_log stderr error;
 events {{ worker_connections 16384; }}
 http {{
-  access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; server_tokens off; http2_max_concurrent_streams 1024;
+  access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; server_tokens off;
   client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
   uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
 """
@@ -133,17 +135,17 @@ def nginx_command(place, text):
 
 
 def responder(place):
-    """The upstream of everything: 200 bytes, 10 KiB or a gRPC message, and the address that was asked."""
-    answer = lambda kind, text: f"add_header x-up $server_addr; default_type {kind}; return 200 '{text}';"
-    listen = lambda version, form: f"listen 0.0.0.0:{place.upstream_ports[version]}{form} reuseport backlog=4096;"
+    """The upstream of everything but gRPC: 200 bytes or 10 KiB, and the address that was asked."""
+    answer = lambda text: f"add_header x-up $server_addr; default_type application/json; return 200 '{text}';"
     text = NGINX.format(folder=place.folder)
     # A word of its configuration can't be longer than 4 KiB.
-    text += f"  server {{ {listen('h1', '')} set $kib {'x' * 1024};\n"
-    text += f"    location / {{ {answer('application/json', 'x' * 200)} }}\n"
-    text += f"    location /big {{ {answer('application/json', '$kib' * 10)} }} }}\n"
-    text += f"  server {{ {listen('h2', ' http2')}\n"
-    text += f"    location / {{ add_trailer grpc-status 0; {answer('application/grpc', 'x' * 21)} }} }}\n}}\n"
+    text += f"  server {{ listen 0.0.0.0:{place.upstream_ports['h1']} reuseport backlog=4096; set $kib {'x' * 1024};\n"
+    text += f"    location / {{ {answer('x' * 200)} }}\n    location /big {{ {answer('$kib' * 10)} }} }}\n}}\n"
     return nginx_command(place, text)
+
+
+def grpc_responder(place):
+    return [sys.executable, os.path.join(os.path.dirname(client.__file__), "grpc_upstream.py"), str(place.upstream_ports["h2"])]
 
 
 def nginx(place, _):
