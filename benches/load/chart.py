@@ -2,6 +2,7 @@
 """Draws what `run.py --json FILE` found: chart.py FILE docs/performance.svg. The bars of a job have a scale of their own."""
 
 import json
+import re
 import sys
 from html import escape
 
@@ -59,20 +60,21 @@ def draw(document):
     rounds = document["arguments"]["rounds"]
     about = f"µs on a CPU, kernel included; less is better. Best of {rounds} interleaved rounds; each job has a scale of its own."
     machine = document["machine"]
-    where = f"{machine['cpu']}, {machine['haproxy'].split(' - ')[0]}, {machine['nginx']}"
+    version = lambda name: re.search(r"[0-9]+[.][0-9.]*[0-9]", machine[name]).group()
+    where = f"{machine['cpu']}, {machine['cpus']} CPUs; HAProxy {version('haproxy')}, nginx {version('nginx')}"
     out = [
-        f'<rect class="sheet" width="{WIDTH}" height="{y + 16}" rx="6"/>',
+        f'<rect class="sheet" width="{WIDTH}" height="{y + 22}" rx="6"/>',
         text(20, 30, "CPU time per request", "title"),
         text(20, 52, about, "small"),
         *out,
-        text(20, y + 2, where, "small"),
+        text(20, y + 6, where, "small"),
     ]
     described = "; ".join(
         f"{' '.join(JOBS[job])}: " + ", ".join(f"{TARGETS[target]} {figure:.1f}" for target, figure in figures.items())
         for job, figures in jobs.items()
     )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y + 16}" width="{WIDTH}" height="{y + 16}"'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y + 22}" width="{WIDTH}" height="{y + 22}"'
         ' role="img" aria-labelledby="title desc">\n'
         '  <title id="title">CPU time per request of Sidetrack, HAProxy and nginx</title>\n'
         f'  <desc id="desc">In microseconds. {escape(described)}.</desc>\n'
