@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Sidetrack beside nginx and HAProxy in one run: CPU time per request, in interleaved rounds. See README.md."""
+"""Sidetrack beside nginx and HAProxy in one run: CPU time per request, in interleaved rounds. See docs/performance.md."""
 
 import argparse
+import http.client
 import json
 import os
+import platform
 import re
 import resource
 import shutil
@@ -13,42 +15,79 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 
+import client
 import targets
-from targets import DOMAIN, SERVICES, Place, base_address, fork_address
+from targets import DOMAIN, PEERS, SERVICES, Place, base_address, fork_address
 
-PROXY_CPU, LOAD_CPU = 0, 1
+PROXY_CPU, LOAD_CPU = "0", "1"
 # Every (host, PR) that is asked for; a load generator process each.
 HOT = 8
+IDLE = 10_000
+PUTS = 20
+JOBS = {
+    "h1": "HTTP/1.1, the PR in a header, 200 bytes",
+    "sub": "the same, the PR in the host",
+    "big": "the same as h1, 10 KiB",
+    "tls": "TLS 1.3, kept connections",
+    "hs": "TLS 1.3, a full handshake for each request",
+    "hsr": "the same, resumed",
+    "h2": "HTTP/2, upstream HTTP/1.1",
+    "grpc": "a small POST, HTTP/2 on both sides",
+    "scale": "h1 at several sizes of the table",
+    "cores": "h1 with one worker and with two",
+    "idle": "memory of idle connections",
+}
+
+
+@dataclass
+class Case:
+    """One row of figures: a job at a size."""
+
+    key: str
+    job: str
+    routes: int
+    targets: list
 
 
 def main():
     arguments = read_arguments()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with tempfile.TemporaryDirectory(prefix="sidetrack-load-") as folder:
-        bench = Bench(arguments, folder)
+        bench = Bench(arguments, folder, hard)
         try:
             results = bench.run()
         finally:
             bench.close()
     show(results, arguments)
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump({"machine": machine(arguments), "arguments": vars(arguments), "results": results}, file, indent=1)
 
 
 def read_arguments():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", default="h1,tls,h2", help="of h1, tls, h2, sub")
-    parser.add_argument("--targets", default="sidetrack,haproxy,nginx")
+    jobs = "\n".join(f"  {name:6} {what}" for name, what in JOBS.items())
+    parser = argparse.ArgumentParser(description=f"{__doc__}\n\njobs:\n{jobs}", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", default=",".join(JOBS))
+    parser.add_argument("--targets", default="sidetrack,haproxy,nginx,relay", help="relay only carries bytes, in h1")
+    parser.add_argument("--peers", action="store_true", help="nginx and HAProxy in scale and idle too")
+    parser.add_argument("--log", action="store_true", help="sidetrack with its access log in h1 too")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=int, default=4, help="length of one measurement")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--routes", type=int, default=1000, help="pairs of service and PR")
+    parser.add_argument("--sizes", default="10,1000,10000,100000", help="routes in scale")
+    parser.add_argument("--rate", type=int, default=4000, help="requests/s for the latencies of h1; 0: none")
     parser.add_argument("--sidetrack", default=os.environ.get("SIDETRACK", "target/release/sidetrack"))
     parser.add_argument("--quiet", type=float, default=0.1, help="cores of other work above which a round waits")
     parser.add_argument("--patience", type=float, default=60, help="seconds that a round waits for quiet at most")
     parser.add_argument("--json", help="file for all figures")
     arguments = parser.parse_args()
-    for program in ("h2load", "nginx", "openssl", "taskset"):
+    if unknown := set(arguments.jobs.split(",")) - set(JOBS):
+        parser.error(f"no such job: {', '.join(unknown)}")
+    for program in ("h2load", "nghttp", "nginx", "haproxy", "openssl", "taskset"):
         if not find(program):
             sys.exit(f"{program} is missing; apt-get install nginx haproxy nghttp2-client openssl util-linux")
     return arguments
@@ -58,12 +97,38 @@ def find(program):
     return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 
+def cases(arguments):
+    chosen, jobs = arguments.targets.split(","), arguments.jobs.split(",")
+    beside = [name for name in chosen if name != "relay"]
+    alone = beside if arguments.peers else [name for name in beside if name not in PEERS]
+    for job in jobs:
+        if job == "h1":
+            yield Case(job, job, arguments.routes, chosen + (["sidetrack, log"] if arguments.log else []))
+        elif job == "scale":
+            for size in arguments.sizes.split(","):
+                yield Case(f"{job} {int(size):,}", job, int(size), alone)
+        elif job == "cores":
+            if os.cpu_count() >= 4:
+                yield Case(job, job, arguments.routes, ["sidetrack", "sidetrack, 2 workers"])
+            else:
+                print("cores: skipped; two workers and their load need 4 CPUs", file=sys.stderr)
+        elif job == "idle":
+            yield Case("idle", "idle", arguments.routes, alone)
+            yield Case("idle, TLS", "idle-tls", arguments.routes, alone)
+        else:
+            yield Case(job, job, arguments.routes, beside)
+
+
 class Bench:
     """What is started, and what is measured."""
 
-    def __init__(self, arguments, folder):
+    def __init__(self, arguments, folder, descriptors):
         self.arguments, self.folder, self.started = arguments, folder, []
-        self.certificate, self.key = f"{folder}/cert.pem", f"{folder}/key.pem"
+        # A proxy may need two descriptors for a client.
+        self.clients = descriptors // 2 - 100
+        self.certificate, self.key, self.message = (f"{folder}/{name}" for name in ("cert.pem", "key.pem", "message"))
+        with open(self.message, "wb") as file:
+            file.write(b"\0\0\0\0\x10ping ping ping !")
         # fmt: off
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
@@ -73,19 +138,33 @@ class Bench:
         # fmt: on
         os.chmod(folder, 0o755)
         os.chmod(self.key, 0o644)
-        self.upstream_port = free_port()
-        self.upstream = self.start(targets.responder(self.place("upstream", "h1")), LOAD_CPU, "upstream")
+        self.upstream_ports = {version: free_port() for version in ("h1", "h2")}
+        place = self.place("upstream", "h1", 0)
+        self.upstream = self.start(targets.responder(place), LOAD_CPU, "upstream")
+        self.start(targets.grpc_responder(place), LOAD_CPU, "grpc")
+        for port in self.upstream_ports.values():
+            wait_for(lambda: connects(port), self.upstream, f"{folder}/upstream.log")
 
-    def place(self, name, job):
-        """A folder and a port of its own for one process."""
+    def place(self, name, job, routes):
+        """A folder and ports of its own for one process."""
         folder = tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder)
         os.chmod(folder, 0o755)
-        port = self.upstream_port if name == "upstream" else free_port()
-        return Place(folder, port, free_port(), self.upstream_port, self.arguments.routes, job, self.certificate, self.key)
+        return Place(
+            folder=folder,
+            port=free_port(),
+            admin_port=free_port(),
+            upstream_ports=self.upstream_ports,
+            routes=routes,
+            job=job,
+            certificate=self.certificate,
+            key=self.key,
+            message=self.message,
+            clients=self.clients,
+        )
 
-    def start(self, command, cpu, name):
+    def start(self, command, cpus, name):
         with open(f"{self.folder}/{name}.log", "w") as log:
-            process = subprocess.Popen(["taskset", "-c", str(cpu)] + command, stdout=log, stderr=log)
+            process = subprocess.Popen(["taskset", "-c", cpus] + command, stdout=log, stderr=log)
         self.started.append(process)
         return process
 
@@ -103,58 +182,86 @@ class Bench:
             self.end(process)
 
     def run(self):
-        """{job: {target: [figures of each round]}}"""
-        results = {}
-        for job in self.arguments.jobs.split(","):
+        """{case: {target: [figures of each round]}}; the sizes of a job take turns too."""
+        results, by_job = {}, {}
+        for case in cases(self.arguments):
+            by_job.setdefault(case.job, []).append(case)
+        for of_job in by_job.values():
             for number in range(self.arguments.rounds):
-                for name in self.arguments.targets.split(","):
-                    figures = self.round(name, job)
-                    results.setdefault(job, {}).setdefault(name, []).append(figures)
-                    print(f"{job} round {number} {name}: {json.dumps(figures)}", file=sys.stderr)
+                for case, name in [(case, name) for case in of_job for name in case.targets]:
+                    figures = self.round(name, case)
+                    results.setdefault(case.key, {}).setdefault(name, []).append(figures)
+                    print(f"{case.key}, round {number}, {name}: {json.dumps(figures)}", file=sys.stderr)
         return results
 
-    def round(self, name, job):
+    def round(self, name, case):
         """One target, started for one job, checked, loaded, ended."""
-        place = self.place(name, job)
+        place = self.place(name, case.job, case.routes)
+        cpus, self.load_cpus = PROXY_CPU, LOAD_CPU
+        if case.job == "cores":
+            cpus, self.load_cpus = "0,1" if "2 workers" in name else "0", f"2-{os.cpu_count() - 1}"
+        for pid in family(self.upstream.pid):
+            os.sched_setaffinity(pid, cpu_set(self.load_cpus))
         command = targets.TARGETS[name](place, self.arguments)
-        process = self.start(command, PROXY_CPU, name)
+        begun = time.monotonic()
+        process = self.start(command, cpus, name)
         try:
             wait_for(lambda: connects(place.port), process, f"{self.folder}/{name}.log")
-            pairs = hot_pairs(self.arguments.routes)
-            if job in ("h1", "sub"):
-                for pair in pairs:
-                    check_route(place, pair)
-            self.load(place, pairs, 1)
-            idle = memory(process.pid)
-            self.wait_for_quiet()
-            before, begun, others = cpu(process.pid), time.monotonic(), busy()
-            requests, failed = self.load(place, pairs, self.arguments.seconds)
-            used, seconds = cpu(process.pid) - before, time.monotonic() - begun
-            if requests == 0:
-                raise RuntimeError(f"{name} answered nothing in job {job}: {open(f'{self.folder}/{name}.log').read()[-500:]}")
-            return {
-                "cpu_us": round(used / 1e3 / requests, 2),
-                "per_second": round(requests / self.arguments.seconds),
-                "failed": failed,
-                "pss_mb": round(idle, 1),
-                "machine": round((busy() - others) / seconds, 2),
-            }
+            started = time.monotonic() - begun
+            pairs = hot_pairs(case.routes)
+            for pair in pairs if name != "relay" else []:
+                check_route(place, pair)
+            if case.job.startswith("idle"):
+                return self.idle(place, process, pairs[0])
+            if case.job == "scale":
+                wait_for_calm(process.pid)
+            figures = self.busy(name, place, process, pairs)
+            if case.job == "h1" and self.arguments.rate:
+                figures |= self.latency(place, pairs)
+            if case.job == "scale":
+                figures["start_ms"] = round(started * 1e3)
+            if case.job == "scale" and name == "sidetrack":
+                figures |= put_previews(place)
+                figures["pss_mb_after"] = round(memory(process.pid), 1)
+            return figures
         finally:
             self.end(process)
+            shutil.rmtree(place.folder)
 
-    def load(self, place, pairs, seconds):
-        """Requests that were answered with 200, and those that were not."""
+    def busy(self, name, place, process, pairs):
+        """CPU time over requests, under as much load as there is."""
+        self.load(place, pairs, 1)
+        idle = memory(process.pid)
+        self.wait_for_quiet()
+        before, begun, others = cpu(process.pid), time.monotonic(), busy()
+        good, bad, resumed = self.load(place, pairs, self.arguments.seconds)
+        used, seconds = cpu(process.pid) - before, time.monotonic() - begun
+        if good == 0:
+            raise RuntimeError(f"{name} answered nothing in job {place.job}: {open(f'{self.folder}/{name}.log').read()[-500:]}")
+        if place.job == "hs" and resumed or place.job == "hsr" and resumed < 0.9 * good:
+            raise RuntimeError(f"{name} resumed {resumed} of {good} sessions in job {place.job}")
+        return {
+            "cpu_us": round(used / 1e3 / good, 2),
+            "per_second": round(good / self.arguments.seconds),
+            "failed": bad,
+            "pss_mb": round(idle, 1),
+            "machine": round((busy() - others) / seconds, 2),
+        }
+
+    def load(self, place, pairs, seconds, rate=0):
+        """Requests that were answered with 200, those that were not, and TLS sessions that were resumed."""
         each = max(1, self.arguments.connections // len(pairs))
+        pin = ["taskset", "-c", self.load_cpus]
         running = [
             subprocess.Popen(
-                ["taskset", "-c", str(LOAD_CPU)] + targets.load_command(place, pair, each, seconds),
+                pin + targets.load_command(place, pair, each, seconds, rate / len(pairs), f"{place.folder}/{number}.times"),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
             )
-            for pair in pairs
+            for number, pair in enumerate(pairs)
         ]
-        good = bad = 0
+        total = [0, 0, 0]
         for process in running:
             try:
                 text, _ = process.communicate(timeout=seconds + 30)
@@ -162,12 +269,49 @@ class Bench:
                 # It waits for an answer that does not come.
                 process.kill()
                 text, _ = process.communicate()
-                bad += 1
-            done = re.search(r"requests: \d+ total, \d+ started, (\d+) done", text)
-            right = re.search(r"status codes: (\d+) 2xx", text)
-            done, right = (int(match.group(1)) if match else 0 for match in (done, right))
-            good, bad = good + right, bad + done - right
-        return good, bad
+                total[1] += 1
+            total = [sum(pair) for pair in zip(total, counted(place, text))]
+        return total
+
+    def latency(self, place, pairs):
+        """Microseconds until an answer, at a rate that no target finds hard."""
+        self.load(place, pairs, self.arguments.seconds, self.arguments.rate)
+        times = []
+        for number in range(len(pairs)):
+            with open(f"{place.folder}/{number}.times") as lines:
+                times += [int(line.split("\t")[2]) for line in lines]
+        cuts = statistics.quantiles(times, n=100)
+        return {"p50_us": round(cuts[49]), "p99_us": round(cuts[98]), "at_rate": round(len(times) / self.arguments.seconds)}
+
+    def idle(self, place, process, pair):
+        """Memory for a client that has asked once and stays. What the kernel holds for its socket is not in it."""
+        name, fields = targets.request(place, pair[0], pair[1])
+        tls = client.context() if place.tls else None
+        clients = min(IDLE, self.clients)
+        if clients < IDLE:
+            print(f"idle: {clients:,} connections, since the limit of open files allows no more", file=sys.stderr)
+        streams = []
+        try:
+            # The first ones make what is there once for all.
+            for number in range(100 + clients):
+                if number == 100:
+                    before = memory(process.pid)
+                streams.append(client.connect(place.port, name, tls))
+                if not client.answered(client.ask(streams[-1], name, fields)):
+                    raise RuntimeError(f"connection {number} was not answered")
+                if number == 99:
+                    for stream in streams:
+                        stream.close()
+                    streams.clear()
+                    time.sleep(1)
+            time.sleep(1)
+            after = memory(process.pid)
+            if not all(client.answered(client.ask(stream, name, fields)) for stream in streams[::100]):
+                raise RuntimeError("a connection that should have been idle was closed")
+        finally:
+            for stream in streams:
+                stream.close()
+        return {"bytes": round((after - before) * 1e6 / clients), "connections": clients, "pss_mb": round(after, 1)}
 
     def wait_for_quiet(self):
         """Other work makes every figure worse, so a round waits for a quiet moment, but not for ever."""
@@ -177,6 +321,17 @@ class Bench:
             time.sleep(0.5)
             if (busy() - before) / (time.monotonic() - begun) < self.arguments.quiet:
                 return
+
+
+def counted(place, text):
+    """What a load generator says of its requests: answered with 200, not so, sessions resumed."""
+    if place.job in ("hs", "hsr"):
+        return [int(word) for word in text.split()] or [0, 0, 0]
+    done = re.search(r"requests: \d+ total, \d+ started, (\d+) done", text)
+    right = re.search(r"status codes: (\d+) 2xx", text)
+    done, right = (int(match.group(1)) if match else 0 for match in (done, right))
+    # It may count an answer whose stream is not done yet.
+    return [right, max(0, done - right), 0]
 
 
 def hot_pairs(routes):
@@ -193,16 +348,43 @@ def hot_pairs(routes):
 def check_route(place, pair):
     """A proxy that does not route is fast; so every pair is asked once, and the address that answered compared."""
     service, number, wanted = pair
-    host, fields = targets.request(place, service, number)
-    with socket.create_connection(("127.0.0.1", place.port), 5) as stream:
-        lines = [f"GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n"] + [f"{line}\r\n" for line in fields]
-        stream.sendall(("".join(lines) + "\r\n").encode())
-        answer = b""
-        while part := stream.recv(65536):
-            answer += part
-    found = re.search(rb"(?i)\r\nx-up: ([0-9.]+)", answer)
-    if not found or found.group(1).decode() != wanted:
-        raise RuntimeError(f"{host} {fields}: wanted {wanted}, got {answer[:300]!r}")
+    if place.http2:
+        command = targets.check_command(place, pair)
+        answer = subprocess.run(command, capture_output=True, timeout=30).stdout
+        found = re.search(rb"x-up: ([0-9.]+)", answer)
+        found = found and found.group(1).decode()
+    else:
+        name, fields = targets.request(place, service, number)
+        with client.connect(place.port, name, client.context() if place.tls else None) as stream:
+            answer = client.ask(stream, name, fields + ["connection: close"], place.path)
+        found = client.upstream(answer)
+    if found != wanted:
+        raise RuntimeError(f"{place.job}, {pair}: wanted {wanted}, got {answer[:600]!r}")
+
+
+def put_previews(place):
+    """Milliseconds from a PUT of a new preview until the first request that it routes is answered."""
+    times = []
+    admin = http.client.HTTPConnection("127.0.0.1", place.admin_port, timeout=10)
+    name = targets.host(0)
+    with client.connect(place.port, name) as stream:
+        for number in range(place.routes, place.routes + PUTS):
+            address, fields = fork_address(number), [f"x-pr-id: {number + 1}"]
+            if client.answered(client.ask(stream, name, fields)):
+                raise RuntimeError(f"preview {number + 1} is there already")
+            begun = time.monotonic()
+            document = {"forks": {"svc-0": [f"{address}:{place.upstream_port}"]}}
+            admin.request("PUT", f"/v1/previews/{number + 1}", json.dumps(document), {"content-type": "application/json"})
+            answer = admin.getresponse()
+            text = answer.read()
+            if answer.status >= 300:
+                raise RuntimeError(f"PUT of preview {number + 1}: {answer.status} {text[:300]!r}")
+            while client.upstream(client.ask(stream, name, fields)) != address:
+                if time.monotonic() > begun + 30:
+                    raise RuntimeError(f"preview {number + 1} is not in force")
+            times.append((time.monotonic() - begun) * 1e3)
+    admin.close()
+    return {"put_ms": round(statistics.median(times), 2), "put_ms_worst": round(max(times), 2)}
 
 
 def free_port():
@@ -220,11 +402,26 @@ def connects(port):
 
 
 def wait_for(condition, process, log):
-    end = time.monotonic() + 60
+    # nginx takes minutes for 100,000 routes.
+    end = time.monotonic() + 300
     while not condition():
         if process.poll() is not None or time.monotonic() > end:
             raise RuntimeError("a target did not start: " + open(log).read()[-500:])
-        time.sleep(0.02)
+        time.sleep(0.005)
+
+
+def wait_for_calm(pid):
+    """Until a target that has started does no more by itself; a big table keeps it busy after its first answer."""
+    for _ in range(60):
+        before = cpu(pid)
+        time.sleep(0.5)
+        if cpu(pid) - before < 10e6:
+            return
+
+
+def cpu_set(text):
+    first, _, last = text.partition("-")
+    return set(range(int(first), int(last or first) + 1))
 
 
 def family(pid):
@@ -259,24 +456,91 @@ def busy():
     return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
 
 
+def machine(arguments):
+    """What the figures belong to."""
+    with open("/proc/cpuinfo") as cpuinfo:
+        model = re.search(r"^model name\s*: (.*)", cpuinfo.read(), re.MULTILINE)
+    version = lambda *command: subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout.split("\n")[0]
+    return {
+        "cpu": model.group(1) if model else platform.machine(),
+        "cpus": os.cpu_count(),
+        "kernel": platform.release(),
+        "sidetrack": version(arguments.sidetrack, "--version"),
+        "haproxy": version(find("haproxy"), "-v"),
+        "nginx": version(find("nginx"), "-v"),
+        "h2load": version("h2load", "--version"),
+    }
+
+
+def best(rounds, field="cpu_us"):
+    return min(one[field] for one in rounds)
+
+
+def middle(rounds, field):
+    """Of the rounds, to three places; nothing where it was not measured."""
+    values = [one[field] for one in rounds if field in one]
+    return f"{statistics.median(values):,.3g}" if values and values[0] < 100 else f"{statistics.median(values):,.0f}" if values else ""
+
+
+def ratio(by_target):
+    """Sidetrack's best over that of the best peer."""
+    peers = [best(by_target[name]) for name in PEERS if name in by_target]
+    return f"{best(by_target['sidetrack']) / min(peers):.2f}" if peers and "sidetrack" in by_target else ""
+
+
+def row(*cells):
+    print("| " + " | ".join(str(cell) for cell in cells) + " |")
+
+
+def heading(title, *columns):
+    print(f"\n## {title}\n")
+    row(*columns)
+    row(*["---"] * len(columns))
+
+
 def show(results, arguments):
-    for job, by_target in results.items():
-        best = {name: min(one["cpu_us"] for one in rounds) for name, rounds in by_target.items()}
-        peers = [figure for name, figure in best.items() if name != "sidetrack"]
-        print(f"\n## {job}: CPU us per request, {arguments.rounds} rounds, {arguments.routes} routes\n")
-        print("| target | best | median | x the better peer | requests/s, median | failed | PSS MB |")
-        print("|---|---|---|---|---|---|---|")
-        for name, rounds in by_target.items():
-            middle = lambda field: statistics.median(one[field] for one in rounds)
-            ratio = f"{best[name] / min(peers):.2f}" if peers else ""
-            failed = sum(one["failed"] for one in rounds)
-            print(
-                f"| {name} | {best[name]:.2f} | {middle('cpu_us'):.2f} | {ratio} "
-                f"| {middle('per_second'):.0f} | {failed} | {middle('pss_mb'):.1f} |"
-            )
-    if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(results, file, indent=1)
+    """Markdown: a short table to compare, then what it was made from."""
+    loaded = {key: value for key, value in results.items() if "cpu_us" in next(iter(value.values()))[0]}
+    compared = {key: value for key, value in loaded.items() if key in JOBS and key != "cores"}
+    if compared:
+        heading(
+            f"CPU per request: us, best of {arguments.rounds} rounds (median), {arguments.routes:,} routes",
+            *["job", "", "sidetrack", "haproxy", "nginx", "sidetrack / best peer"],
+        )
+        for key, value in compared.items():
+            cells = [
+                f"{best(value[name]):.1f} ({middle(value[name], 'cpu_us')})" if name in value else "" for name in ("sidetrack", *PEERS)
+            ]
+            row(key, JOBS[key], *cells, ratio(value))
+        h1 = compared.get("h1", {})
+        for name, what in (("relay", "HAProxy as an L4 relay"), ("sidetrack, log", "Sidetrack with its access log")):
+            if name in h1 and "sidetrack" in h1:
+                figures = f"{best(h1[name]):.1f} ({middle(h1[name], 'cpu_us')})"
+                print(f"\nh1, {what}: {figures}; Sidetrack / this {best(h1['sidetrack']) / best(h1[name]):.2f}.")
+    if loaded:
+        rate = f"at {arguments.rate:,}/s"
+        heading(
+            "Every figure", "job", "target", "CPU us, best", "median", "requests/s", f"p50 us {rate}", f"p99 us {rate}", "PSS MB", "failed"
+        )
+        for key, value in loaded.items():
+            for name, rounds in value.items():
+                medians = [middle(rounds, field) for field in ("cpu_us", "per_second", "p50_us", "p99_us", "pss_mb")]
+                row(key, name, f"{best(rounds):.2f}", *medians, sum(one["failed"] for one in rounds))
+    sizes = {key: value for key, value in results.items() if key.startswith("scale")}
+    if sizes:
+        heading(
+            "Size of the table", "routes", "target", "CPU us, best", "PSS MB", "start ms", "PUT until routed ms", "worst", "PSS MB then"
+        )
+        for key, value in sizes.items():
+            for name, rounds in value.items():
+                medians = [middle(rounds, field) for field in ("pss_mb", "start_ms", "put_ms", "put_ms_worst", "pss_mb_after")]
+                row(key.split()[1], name, f"{best(rounds):.2f}", *medians)
+    idle = {key: value for key, value in results.items() if key.startswith("idle")}
+    if idle:
+        heading("Idle connections", "", "target", "connections", "bytes each", "PSS MB")
+        for key, value in idle.items():
+            for name, rounds in value.items():
+                row(key, name, f"{rounds[0]['connections']:,}", *[middle(rounds, field) for field in ("bytes", "pss_mb")])
 
 
 if __name__ == "__main__":

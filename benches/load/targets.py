@@ -4,10 +4,14 @@ Route i forks service i % SERVICES in PR i + 1; every other service of that PR i
 route has an upstream address of its own in 127.16.0.0/12, all answered by one responder, so that upstream
 connections look as they do in a cluster."""
 
+import functools
 import json
 import os
 import shutil
+import sys
 from dataclasses import dataclass
+
+import client
 
 SERVICES = 4
 DOMAIN = "bench.test"
@@ -20,11 +24,15 @@ class Place:
     folder: str
     port: int
     admin_port: int
-    upstream_port: int
+    upstream_ports: dict
     routes: int
     job: str
     certificate: str
     key: str
+    # A file with the body of a gRPC request.
+    message: str
+    # Clients at once, for those that want to be told.
+    clients: int
 
     def write(self, name, text):
         path = os.path.join(self.folder, name)
@@ -34,7 +42,20 @@ class Place:
 
     @property
     def tls(self):
-        return self.job == "tls"
+        return self.job in ("tls", "hs", "hsr", "idle-tls")
+
+    @property
+    def http2(self):
+        return self.job in ("h2", "grpc")
+
+    @property
+    def upstream_port(self):
+        """gRPC is HTTP/2 on both sides; the others have an HTTP/1.1 upstream."""
+        return self.upstream_ports["h2" if self.job == "grpc" else "h1"]
+
+    @property
+    def path(self):
+        return {"big": "/big", "grpc": "/bench.Echo/Say"}.get(self.job, "/small")
 
 
 def base_address(service):
@@ -55,32 +76,48 @@ def table(place):
 
 
 def request(place, service, number):
-    """Host and field lines of a request for a PR."""
-    if place.job == "sub":
-        return f"pr-{number}.{host(service)}", []
-    return host(service), [f"x-pr-id: {number}"]
-
-
-def load_command(place, pair, connections, seconds):
-    """A load generator that asks for one pair over keep-alive connections, as fast as it is answered."""
-    name, fields = request(place, pair[0], pair[1])
-    fields = fields + [
-        # Over HTTP/1.1 h2load makes a Host of it; a `host` would be a second one.
-        f":authority: {name}",
+    """Host and field lines of a request for a PR, as many as a browser sends."""
+    fields = [
         "accept: application/json, text/plain, */*",
         "accept-language: en-GB,en;q=0.9",
         "referer: https://app.bench.test/items",
         "cookie: session=0123456789abcdef0123456789abcdef; theme=dark",
         "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     ]
-    streams = 8 if place.job == "h2" else 1
+    if place.job == "grpc":
+        fields += ["content-type: application/grpc", "te: trailers"]
+    if place.job == "sub":
+        return f"pr-{number}.{host(service)}", fields
+    return host(service), [f"x-pr-id: {number}"] + fields
+
+
+def load_command(place, pair, connections, seconds, rate=0, log=None):
+    """A load generator that asks for one pair over keep-alive connections: as fast as it is answered, or at a rate."""
+    name, fields = request(place, pair[0], pair[1])
+    if place.job in ("hs", "hsr"):
+        resume = "yes" if place.job == "hsr" else "no"
+        return [sys.executable, client.__file__, str(place.port), name, str(seconds), resume, *fields]
+    streams = 8 if place.http2 else 1
     # As many streams in all as the HTTP/1.1 jobs have connections.
     connections = max(1, connections // streams)
     command = ["h2load", "-t", "1", "-c", str(connections), "-m", str(streams), "-D", str(seconds)]
-    command += [] if place.job == "h2" else ["--h1"]
-    for field in fields:
-        command += ["-H", field]
-    return command + [f"{'https' if place.tls else 'http'}://127.0.0.1:{place.port}/small"]
+    command += [] if place.http2 else ["--h1"]
+    if rate:
+        command += ["--rps", str(rate / connections), f"--log-file={log}"]
+    # Over HTTP/1.1 h2load makes a Host of :authority; a `host` would be a second one.
+    return command + http2_arguments(place, name, fields)
+
+
+def check_command(place, pair):
+    """One request over HTTP/2, told in full."""
+    return ["nghttp", "-v"] + http2_arguments(place, *request(place, pair[0], pair[1]))
+
+
+def http2_arguments(place, name, fields):
+    arguments = ["-d", place.message] if place.job == "grpc" else []
+    for field in [f":authority: {name}"] + fields:
+        arguments += ["-H", field]
+    return arguments + [f"{'https' if place.tls else 'http'}://127.0.0.1:{place.port}{place.path}"]
 
 
 NGINX = """daemon off; worker_processes 1; pid {folder}/pid; error_log stderr error;
@@ -98,16 +135,24 @@ def nginx_command(place, text):
 
 
 def responder(place):
-    """The upstream of everything: 200 bytes, and the address that was asked."""
+    """The upstream of everything but gRPC: 200 bytes or 10 KiB, and the address that was asked."""
+    answer = lambda text: f"add_header x-up $server_addr; default_type application/json; return 200 '{text}';"
     text = NGINX.format(folder=place.folder)
-    text += f"  server {{ listen 0.0.0.0:{place.upstream_port} reuseport backlog=4096;\n"
-    text += f"    location / {{ add_header x-up $server_addr; default_type application/json; return 200 '{'x' * 200}'; }} }}\n}}\n"
+    # A word of its configuration can't be longer than 4 KiB.
+    text += f"  server {{ listen 0.0.0.0:{place.upstream_ports['h1']} reuseport backlog=4096; set $kib {'x' * 1024};\n"
+    text += f"    location / {{ {answer('x' * 200)} }}\n    location /big {{ {answer('$kib' * 10)} }} }}\n}}\n"
     return nginx_command(place, text)
+
+
+def grpc_responder(place):
+    return [sys.executable, os.path.join(os.path.dirname(client.__file__), "grpc_upstream.py"), str(place.upstream_ports["h2"])]
 
 
 def nginx(place, _):
     """`map` to a named `upstream` with kept connections, the usual form."""
-    up = lambda name, address: f"  upstream {name} {{ server {address}:{place.upstream_port}; keepalive 128; keepalive_requests 1000000000; }}\n"
+    up = lambda name, address: (
+        f"  upstream {name} {{ server {address}:{place.upstream_port}; keepalive 128; keepalive_requests 1000000000; }}\n"
+    )
     text = NGINX.format(folder=place.folder) + "  map_hash_max_size 1048576; map_hash_bucket_size 256;\n"
     key = "$host" if place.job == "sub" else "$host|$http_x_pr_id"
     text += "  map $host $base {\n" + "".join(f"    ~(^|\\.){host(s).replace('.', '[.]')}$ base{s};\n" for s in range(SERVICES)) + "  }\n"
@@ -118,10 +163,12 @@ def nginx(place, _):
     text += "  }\n"
     text += "".join(up(f"base{service}", base_address(service)) for service in range(SERVICES))
     text += "".join(up(f"fork{number}", address) for number, (_, _, address) in enumerate(table(place)))
-    form = {"tls": " ssl", "h2": " http2"}.get(place.job, "")
+    form = " ssl" if place.tls else " http2" if place.http2 else ""
     text += f"  server {{ listen 127.0.0.1:{place.port}{form} backlog=4096; server_name _;\n"
     if place.tls:
         text += f"    ssl_certificate {place.certificate}; ssl_certificate_key {place.key}; ssl_protocols TLSv1.3;\n"
+    if place.job == "grpc":
+        return nginx_command(place, text + "    location / { grpc_set_header Host $http_host; grpc_pass grpc://$route; } }\n}\n")
     text += '    location / { proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $http_host;\n'
     text += "      proxy_pass http://$route; } }\n}\n"
     return nginx_command(place, text)
@@ -132,16 +179,12 @@ def haproxy(place, _):
     names = lambda service, pr: f"pr-{pr}.{host(service)}" if place.job == "sub" else f"{host(service)}|{pr}"
     forks = place.write("forks.map", "".join(f"{names(s, pr)} fork{n}\n" for n, (s, pr, _) in enumerate(table(place))))
     bases = place.write("bases.map", "".join(f"{host(service)} base{service}\n" for service in range(SERVICES)))
-    form = {"tls": f" ssl crt {pem(place)} ssl-min-ver TLSv1.3 alpn http/1.1", "h2": " proto h2"}.get(place.job, "")
+    form = " proto h2" if place.http2 else ""
+    if place.tls:
+        form = f" ssl crt {pem(place)} ssl-min-ver TLSv1.3 alpn http/1.1"
     key = "req.hdr(host),lower" if place.job == "sub" else "req.hdr(host),lower,concat(|,txn.pr)"
-    text = f"""global
-  maxconn 4000
-  nbthread 1
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 600s
-  timeout server 600s
+    text = haproxy_start(place, "http")
+    text += f"""\
   http-reuse always
 frontend in
   bind 127.0.0.1:{place.port}{form}
@@ -150,9 +193,33 @@ frontend in
   use_backend %[var(txn.route)] if {{ var(txn.route) -m found }}
   use_backend %[req.hdr(host),lower,map_end({bases})]
 """
-    backend = lambda name, address: f"backend {name}\n  server s {address}:{place.upstream_port}\n"
+    proto = " proto h2" if place.job == "grpc" else ""
+    backend = lambda name, address: f"backend {name}\n  server s {address}:{place.upstream_port}{proto}\n"
     text += "".join(backend(f"base{service}", base_address(service)) for service in range(SERVICES))
     text += "".join(backend(f"fork{number}", address) for number, (_, _, address) in enumerate(table(place)))
+    return haproxy_command(place, text)
+
+
+def relay(place, _):
+    """HAProxy that only carries bytes, to one baseline: what anything in this place costs."""
+    text = haproxy_start(place, "tcp")
+    text += f"listen in\n  bind 127.0.0.1:{place.port}\n  server s {base_address(0)}:{place.upstream_port}\n"
+    return haproxy_command(place, text)
+
+
+def haproxy_start(place, mode):
+    return f"""global
+  maxconn {place.clients}
+  nbthread 1
+defaults
+  mode {mode}
+  timeout connect 5s
+  timeout client 600s
+  timeout server 600s
+"""
+
+
+def haproxy_command(place, text):
     program = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") or "haproxy"
     return [program, "-W", "-f", place.write("haproxy.cfg", text)]
 
@@ -161,22 +228,26 @@ def pem(place):
     return place.write("both.pem", open(place.certificate).read() + open(place.key).read())
 
 
-def sidetrack(place, arguments):
+def sidetrack(place, arguments, workers=1, log=False):
     """One worker and no access log, as the peers; all else as it comes."""
     listener = {"address": f"127.0.0.1:{place.port}"}
     if place.tls:
         listener["tls"] = {"certificates": [{"certFile": place.certificate, "keyFile": place.key}]}
     address = lambda ip: [f"{ip}:{place.upstream_port}"]
     services = range(SERVICES)
+    protocol = {"protocol": "h2c"} if place.job == "grpc" else {}
+    previews = os.path.join(place.folder, "previews.d")
+    os.mkdir(previews)
     # JSON is YAML.
     text = json.dumps(
         {
             "listeners": [listener],
             "admin": {"address": f"127.0.0.1:{place.admin_port}"},
             "domains": [DOMAIN],
-            "accessLog": "off",
-            "workers": 1,
-            "services": {f"svc-{service}": {"baseline": address(base_address(service))} for service in services},
+            "accessLog": {"format": "json", "path": os.path.join(place.folder, "access.log")} if log else "off",
+            "workers": workers,
+            "previewsDir": previews,
+            "services": {f"svc-{service}": {"baseline": address(base_address(service)), **protocol} for service in services},
             "routes": [{"host": host(service), "service": f"svc-{service}"} for service in services],
             "previews": {str(pr): {"forks": {f"svc-{service}": address(ip)}} for service, pr, ip in table(place)},
         }
@@ -184,4 +255,12 @@ def sidetrack(place, arguments):
     return [os.path.abspath(arguments.sidetrack), "gateway", "-c", place.write("sidetrack.yaml", text)]
 
 
-TARGETS = {"sidetrack": sidetrack, "nginx": nginx, "haproxy": haproxy}
+PEERS = ("haproxy", "nginx")
+TARGETS = {
+    "sidetrack": sidetrack,
+    "haproxy": haproxy,
+    "nginx": nginx,
+    "relay": relay,
+    "sidetrack, log": functools.partial(sidetrack, log=True),
+    "sidetrack, 2 workers": functools.partial(sidetrack, workers=2),
+}
