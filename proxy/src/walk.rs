@@ -4,7 +4,6 @@
 
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use crate::accept::body::ClientBody;
 use crate::accept::connection::Connection;
@@ -33,7 +32,7 @@ pub async fn serve(
     connection: &Rc<Connection>,
     head: RequestHead,
     body: ClientBody,
-    hints: Arc<Hints>,
+    hints: Rc<Hints>,
 ) -> Answer {
     let table = worker.table.get();
     let mut record = Record::begin(worker, connection, &head, &table);
@@ -63,7 +62,7 @@ async fn walk(
     connection: &Rc<Connection>,
     table: &Table,
     (head, body): (RequestHead, ClientBody),
-    hints: Arc<Hints>,
+    hints: Rc<Hints>,
     record: &mut Record,
 ) -> Result<Answer, Failure> {
     if worker.is_full() {

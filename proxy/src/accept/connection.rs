@@ -72,7 +72,7 @@ pub struct Connection {
     /// `X-Forwarded-Port`.
     pub port: Box<str>,
     /// 1xx answers on their way to the client.
-    pub hints: Arc<Hints>,
+    pub hints: Rc<Hints>,
     /// Its phases, for time-outs and the drain.
     pub lifeline: Rc<Lifeline>,
     /// `for=` of our element of `Forwarded`.
@@ -269,7 +269,7 @@ fn connection(
         port: local.port().to_string().into(),
         node: node(peer.ip().to_canonical()).into(),
         listener,
-        hints: Arc::default(),
+        hints: Rc::default(),
         lifeline: Rc::clone(lifeline),
         forwarded: RefCell::default(),
     })

@@ -1,10 +1,7 @@
 //! 1xx answers of an upstream on their way to the client (RFC 9110 section 15.2).
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::task::Waker;
+use std::cell::RefCell;
 
-use futures_util::task::AtomicWaker;
 use http::{Response, StatusCode};
 
 use crate::fields::Fields;
@@ -21,43 +18,24 @@ pub struct Hint {
     fields: Fields,
 }
 
-/// The 1xx answers that wait. The upstream's side fills it from a callback that has to be `Send`; it is the same
-/// thread all the same.
+/// The 1xx answers that wait. Who asks the upstream and who answers the client are one task, so that nobody has to be
+/// woken: after each step of the one the other looks here.
 #[derive(Debug, Default)]
-pub struct Hints {
-    waiting: Mutex<Vec<Hint>>,
-    any: AtomicBool,
-    waker: AtomicWaker,
-}
+pub struct Hints(RefCell<Vec<Hint>>);
 
 impl Hints {
     /// Sends a 1xx head before the final answer.
     pub fn send(&self, status: StatusCode, mut fields: Fields) {
         strip_hop_by_hop(&mut fields);
-        let hint = Hint { status, fields };
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.0.borrow_mut();
         if waiting.len() < MOST {
-            waiting.push(hint);
-            drop(waiting);
-            self.any.store(true, Ordering::Release);
-            self.waker.wake();
+            waiting.push(Hint { status, fields });
         }
-    }
-
-    /// Wakes `waker` when one comes.
-    pub fn register(&self, waker: &Waker) {
-        self.waker.register(waker);
-    }
-
-    /// Whether one waits.
-    pub fn any(&self) -> bool {
-        self.any.load(Ordering::Acquire)
     }
 
     /// Takes those that wait.
     pub fn take(&self) -> Vec<Hint> {
-        self.any.store(false, Ordering::Release);
-        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+        self.0.take()
     }
 }
 

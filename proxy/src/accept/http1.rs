@@ -7,7 +7,6 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -148,7 +147,7 @@ async fn one(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Shared, rece
     let hints = &connection.hints;
     // In a block of its own, so that the answer takes the room of the walk.
     let response = {
-        let walking = pin!(walk::serve(worker, connection, head, body, Arc::clone(hints)));
+        let walking = pin!(walk::serve(worker, connection, head, body, Rc::clone(hints)));
         answered(walking, io, hints, is_http10).await
     };
     let Some(response) = response else { return End::Gone };
@@ -165,14 +164,10 @@ async fn answered(
     is_http10: bool,
 ) -> Option<Answer> {
     poll_fn(|cx| {
-        hints.register(cx.waker());
         let answer = walking.as_mut().poll(cx);
         let io = &mut *io.borrow_mut();
-        if hints.any() {
-            let heads = hints.take();
-            if !is_http10 {
-                heads.iter().for_each(|hint| hint.write(&mut io.output));
-            }
+        for hint in hints.take().iter().filter(|_| !is_http10) {
+            hint.write(&mut io.output);
         }
         match answer {
             Poll::Ready(response) => Poll::Ready(Some(response)),

@@ -6,7 +6,6 @@ mod tunnel;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -118,11 +117,11 @@ async fn stream(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
-    let hints = Arc::<Hints>::default();
+    let hints = Rc::<Hints>::default();
     let (head, body, recv) = read(request);
     // In a block of its own, so that the reply takes the room of the walk.
     let answer = {
-        let walking = pin!(walk::serve(&worker, &connection, head, body, Arc::clone(&hints)));
+        let walking = pin!(walk::serve(&worker, &connection, head, body, Rc::clone(&hints)));
         answered(walking, &hints, &mut respond).await
     };
     if let Some(answer) = answer {
@@ -195,12 +194,9 @@ async fn answered(
     respond: &mut SendResponse<Bytes>,
 ) -> Option<Answer> {
     poll_fn(|cx| {
-        hints.register(cx.waker());
         let answer = walking.as_mut().poll(cx);
-        if hints.any() {
-            for hint in hints.take() {
-                let _ = respond.send_informational(hint.to_http2());
-            }
+        for hint in hints.take() {
+            let _ = respond.send_informational(hint.to_http2());
         }
         match answer {
             Poll::Ready(response) => Poll::Ready(Some(response)),

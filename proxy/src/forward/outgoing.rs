@@ -1,7 +1,6 @@
 //! The request as it goes upstream, ready to be sent and, within the rules, to be sent again.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::{PathAndQuery, Scheme};
@@ -38,7 +37,7 @@ pub struct Outgoing {
     /// Whether it asks for an upgrade.
     pub upgrades: bool,
     /// Takes 1xx answers to the client.
-    pub hints: Arc<Hints>,
+    pub hints: Rc<Hints>,
     /// The path segment that carried the key.
     pub path_prefix: Box<str>,
     /// The authority that the client asked for.
@@ -73,7 +72,7 @@ impl Outgoing {
         source: Source,
         decision: &Decision<'_>,
         authority: Box<str>,
-        hints: Arc<Hints>,
+        hints: Rc<Hints>,
         via: &Via<'_>,
     ) -> Result<Self, Failure> {
         let Via { worker, connection, table, request_id } = *via;
