@@ -26,6 +26,7 @@ use crate::key::Key;
 use crate::model::{Config, Preview, Role, UnknownPreview};
 use crate::problem::{Problem, Problems};
 use crate::source_map::{self, At, Kind, Node};
+use crate::stamp::{Seen, Stamp};
 pub use grammar::{host_name, route_host, ttl};
 pub use names::Taken;
 use report::Report;
@@ -66,8 +67,12 @@ pub fn load(path: &Path) -> Result<Checked, Problems> {
 /// # Errors
 /// Everything that is wrong with the file, or that it cannot be read.
 pub fn load_for(path: &Path, owner: Owner) -> Result<Checked, Problems> {
+    // Before it is read: a change that comes while it is must not pass for one that was seen.
+    let stamp = Stamp::of(path).ok();
     let text = read(path).map_err(|why| Problems::whole_file(path, why))?;
-    parse_for(path, &text, owner)
+    let mut checked = parse_for(path, &text, owner)?;
+    checked.config.files.push(Seen { path: path.to_owned(), stamp });
+    Ok(checked)
 }
 
 fn read(path: &Path) -> Result<String, String> {
@@ -197,6 +202,8 @@ fn config(document: &Document, owner: Owner, report: &mut Report<'_>) -> Config 
         limits: limits::limits(&document.limits, report),
         access_log: files::access_log(document.access_log.as_ref(), report),
         workers: document.workers.and_then(|count| usize::try_from(count).ok()?.try_into().ok()),
+        // Last: whatever is read has been read.
+        files: report.take_files(),
     }
 }
 

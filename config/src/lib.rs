@@ -15,6 +15,7 @@ pub mod model;
 pub mod problem;
 pub mod schema;
 mod source_map;
+pub mod stamp;
 pub mod stream;
 
 pub use check::{Owner, RouteError, load, load_for, parse, parse_for, parse_preview, read_route};

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use crate::carriers::Tool;
 use crate::key::Key;
 use crate::limits::Limits;
+use crate::stamp::Seen;
 pub use route::{
     Action, Backend, FieldChanges, FieldMatch, Filters, HostPattern, PathMatch, PathRewrite, Redirect,
     Rewrite, Route, RouteTimeouts, Scheme, is_protected_request_field, is_protected_response_field,
@@ -52,6 +53,8 @@ pub struct Config {
     pub access_log: AccessLog,
     /// Worker threads; `None`: as many as this process has CPUs.
     pub workers: Option<NonZeroUsize>,
+    /// The files whose content is in here: this one, unless it came as a text, and those of secrets.
+    pub files: Vec<Seen>,
 }
 
 /// One address where clients connect.
@@ -100,7 +103,7 @@ pub struct Admin {
 }
 
 /// A secret: never printed, compared in constant time by the proxy.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(pub Vec<u8>);
 
 impl fmt::Debug for Secret {
@@ -140,7 +143,7 @@ impl Carriers {
 }
 
 /// Who may send a keyed request. Any one of the ways that are set suffices.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Access {
     /// Networks of the client.
     pub allow: Vec<IpNet>,
@@ -149,7 +152,7 @@ pub struct Access {
 }
 
 /// A header that holds a secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AccessHeader {
     /// Its name, lower case.
     pub name: Box<str>,
@@ -167,7 +170,7 @@ pub enum UnknownPreview {
 }
 
 /// What happens when a fork is declared and no endpoint of it can be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OnForkDown {
     /// 503 `fork_unavailable`.
     Fail,
@@ -297,7 +300,7 @@ pub enum HostRewrite {
 }
 
 /// All forks of one PR and their settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Preview {
     /// Index into [`Config::services`] -> endpoints of the fork, which may be none yet.
     pub forks: BTreeMap<usize, Vec<Endpoint>>,

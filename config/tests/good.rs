@@ -51,7 +51,7 @@ fn the_example_loads() {
     );
     assert_eq!(config.routes.len(), 3);
     assert_eq!(config.access_log, AccessLog::Json(LogPath::Stdout));
-    let preview = &config.previews["42"];
+    let preview = &config.previews[&Key::bare("42").unwrap()];
     assert_eq!(preview.forks[&0], [at("127.0.0.1:9110")]);
     assert_eq!(preview.aliases, [key("demo")]);
     assert_eq!(preview.ttl, Some(Duration::from_secs(72 * 3600)));
@@ -84,7 +84,8 @@ fn the_schema_tells_the_true_defaults() {
     const LEAST: &str = "{listeners: [{address: '127.0.0.1:0'}], services: {s: {healthCheck: {path: /}}}, \
                          routes: [{host: '*', service: s}], previews: {'1': {}}}";
     let (_folder, file) = estate(LEAST);
-    let least = sidetrack_config::load(&file).unwrap().config;
+    // Both as texts, since what was read from a file says which file that was.
+    let least = sidetrack_config::parse(&file, LEAST).unwrap().config;
     let mut document = schema_tools::read(LEAST);
     let told = schema_tools::fill_defaults(&mut document);
     assert!(told > 35, "the schema tells its defaults, {told} of them");

@@ -207,7 +207,7 @@ fn metrics(admin: &Admin) -> Answer {
     let table = admin.keeper.borrow().published().load();
     let services = table.estate.services.iter().map(|service| &*service.stats);
     let previews: Vec<_> = table.previews().collect();
-    let page = admin.metrics.encode(services, previews.iter().map(|p| (p.key.as_str(), &*p.stats)));
+    let page = admin.metrics.encode(services, previews.iter().map(|p| (p.key.as_str(), &p.stats)));
     let mut answer = text(StatusCode::OK, page);
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     answer
@@ -247,16 +247,16 @@ fn preview(preview: &Preview, table: &Table, others: &str) -> Value {
         .forks
         .iter()
         .filter_map(|(index, endpoints)| {
-            Some((table.estate.services.get(*index)?.name.to_string(), Value::Array(addresses(endpoints))))
+            Some((table.estate.services.get(index)?.name.to_string(), Value::Array(addresses(endpoints))))
         })
         .collect();
     json!({
         "key": preview.key,
         "forks": forks,
-        "parents": preview.parents,
-        "aliases": preview.aliases,
-        "hosts": preview.hosts,
-        "expires": preview.expires,
+        "parents": &*preview.parents,
+        "aliases": preview.aliases(),
+        "hosts": preview.hosts(),
+        "expires": preview.expires(),
         "source": if preview.of_main_file { "file" } else { others },
     })
 }

@@ -32,6 +32,7 @@ use crate::forward::hold::Holding;
 use crate::record::access_log;
 use crate::record::metrics::Metrics;
 use crate::source::keeper::Keeper;
+use crate::source::memory::load_apart;
 use crate::source::resolve::resolve;
 use crate::source::stream::{Controller, Follower};
 use crate::worker::{Shared, Worker};
@@ -110,22 +111,23 @@ pub fn run(path: &Path, controller: Option<Controller>, link: Link) -> Result<()
     // Absolute, as the system names what has changed.
     let path = &std::path::absolute(path).map_err(io("working directory"))?;
     let owner = if controller.is_some() { Owner::Controller } else { Owner::File };
-    let checked = sidetrack_config::load_for(path, owner)?;
+    let checked = load_apart(path, owner)?;
     for warning in &checked.warnings {
         tracing::warn!("{warning}");
     }
-    let config = checked.config;
     let provided = Arc::new(Provided::default());
-    let doors = doors(path, &config, &provided)?;
-    let workers = workers(&config);
+    let doors = doors(path, &checked.config, &provided)?;
+    let workers = workers(&checked.config);
     let metrics = Metrics::new(workers);
     let keeper = match &controller {
-        None => Keeper::new(path, config.clone(), workers, Arc::clone(&metrics)),
+        None => Keeper::new(path, checked.config, workers, Arc::clone(&metrics)),
         Some(controller) => {
-            Keeper::following(path, config.clone(), workers, Arc::clone(&metrics), controller.url(), provided)
+            Keeper::following(path, checked.config, workers, Arc::clone(&metrics), controller.url(), provided)
         }
     };
     let keeper = keeper.map_err(|error| setting(path, error))?;
+    // The keeper's, which is without the previews.
+    let config = keeper.config().clone();
     let descriptors = listen::raise_descriptor_limit().unwrap_or(1024);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io("runtime"))?;

@@ -15,7 +15,7 @@ use crate::forward::carriers::stamp;
 use crate::head::PlainHead;
 use crate::identify::{Identity, identify, join};
 use crate::pick;
-use crate::route::build::Builder;
+use crate::route::build::{About, Builder};
 use crate::route::route;
 use crate::route::table::{Service, Table};
 
@@ -76,7 +76,7 @@ fn of_config(config: &Config) -> Table {
     let mut builder = Builder::new(1);
     let mut table = Table::new(1, builder.estate(config).unwrap());
     for (key, preview) in &config.previews {
-        table.insert(builder.preview(*key, preview, config, None, None)).unwrap();
+        table.insert(builder.preview(*key, preview, config, About::default())).unwrap();
     }
     table.set_gone(key("41"), true);
     table

@@ -34,3 +34,5 @@ pub mod worker;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod sizes;

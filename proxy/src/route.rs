@@ -1,6 +1,7 @@
 //! Step 3: the rule that a request meets, by host, path and what else its route asks for.
 
 pub mod build;
+pub mod compact;
 pub mod hosts;
 pub mod rule;
 pub mod sharded;

@@ -6,6 +6,7 @@ pub mod files;
 pub mod health;
 pub mod keeper;
 pub mod life;
+pub mod memory;
 pub mod resolve;
 pub mod stream;
 pub mod watch;

@@ -10,6 +10,7 @@ use crate::document::text::{FilePath, Text};
 use crate::document::{self, AccessLog as Written, LogFormat};
 use crate::model::{AccessLog, LogPath, Secret};
 use crate::source_map::{At, shortened};
+use crate::stamp::Stamp;
 
 /// The longest secret: it must fit a request head.
 const MAX_SECRET: u64 = 4 << 10;
@@ -38,7 +39,7 @@ pub(super) fn file(written: Option<&FilePath>, at: &At<'_>, report: &mut Report<
 }
 
 /// Opens a file; anything but a file (a pipe would block, a folder cannot be read) is refused first.
-fn open(path: &Path) -> Result<File, String> {
+fn open(path: &Path) -> Result<(File, Option<Stamp>), String> {
     let cannot = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => "is not there".to_owned(),
         std::io::ErrorKind::PermissionDenied => "may not be read by this user".to_owned(),
@@ -51,7 +52,8 @@ fn open(path: &Path) -> Result<File, String> {
     if !about.is_file() {
         return Err("is no regular file".into());
     }
-    File::open(path).map_err(cannot)
+    let file = File::open(path).map_err(cannot)?;
+    Ok((file, Stamp::new(&about).ok()))
 }
 
 fn shown(path: &Path) -> String {
@@ -61,8 +63,11 @@ fn shown(path: &Path) -> String {
 /// The secret in a file, without surrounding white space.
 pub(super) fn secret(written: Option<&FilePath>, at: &At<'_>, report: &mut Report<'_>) -> Option<Secret> {
     let path = path(written?, at, report)?;
-    match open(&path).and_then(read_secret) {
-        Ok(secret) => Some(secret),
+    match open(&path).and_then(|(file, stamp)| Ok((read_secret(file)?, stamp))) {
+        Ok((secret, stamp)) => {
+            report.has_read(path, stamp);
+            Some(secret)
+        }
         Err(why) => {
             let allowed = "a file that holds one secret: one line of visible ASCII characters";
             report.problem(at, format!("the file `{}` {why}", shown(&path)), allowed);

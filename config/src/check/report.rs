@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::document::text::Text;
 use crate::problem::{MAX_KEPT, Problem, Problems};
 use crate::source_map::{At, Node, Position, Span, shortened};
+use crate::stamp::{Seen, Stamp};
 
 /// The problems and warnings of one file.
 pub(super) struct Report<'a> {
@@ -16,11 +17,31 @@ pub(super) struct Report<'a> {
     warnings: Vec<Problem>,
     /// The paths that have a problem: one each, so that what follows from it is not told as well.
     troubled: HashSet<String>,
+    /// The files that were read.
+    files: Vec<Seen>,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(file: &'a Path, text: &'a str, root: &'a Node) -> Self {
-        Self { file, text, root, problems: Vec::new(), warnings: Vec::new(), troubled: HashSet::new() }
+        Self {
+            file,
+            text,
+            root,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            troubled: HashSet::new(),
+            files: Vec::new(),
+        }
+    }
+
+    /// The content of the file at `path` is in what is checked.
+    pub(super) fn has_read(&mut self, path: PathBuf, stamp: Option<Stamp>) {
+        self.files.push(Seen { path, stamp });
+    }
+
+    /// The files that were read so far.
+    pub(super) fn take_files(&mut self) -> Vec<Seen> {
+        std::mem::take(&mut self.files)
     }
 
     /// The value at `at` is wrong.

@@ -101,11 +101,11 @@ impl Control {
         loop {
             tokio::select! {
                 changed = watch.changed() => {
-                    self.apply(&changed);
+                    self.apply(&changed, false);
                     self.rewatch(&mut watch);
                 }
                 _ = poll.tick() => {
-                    self.apply(&Changed { all: true, ..Changed::default() });
+                    self.apply(&Changed { all: true, ..Changed::default() }, false);
                     self.rewatch(&mut watch);
                 }
                 _ = second.tick() => self.keeper.borrow_mut().tick(Timestamp::now()),
@@ -117,10 +117,9 @@ impl Control {
                     }
                 }
                 Some(found) = found.recv() => self.keeper.borrow_mut().resolved(found),
-                // No service of a controller has an active check, and to look for one costs a table.
-                _ = health.tick(), if self.following.is_none() => {
-                    let table = self.keeper.borrow().published().load();
-                    checks.run(&table, Instant::now());
+                _ = health.tick() => {
+                    let new = self.keeper.borrow_mut().take_unchecked();
+                    checks.run(new, Instant::now());
                 }
                 Some(()) = signals.reread.recv() => self.reread(),
                 Some(why) = signals.end.recv() => return why,
@@ -135,11 +134,11 @@ impl Control {
         if let Some(log) = &self.log {
             log.reopen();
         }
-        self.apply(&Changed { all: true, ..Changed::default() });
+        self.apply(&Changed { all: true, ..Changed::default() }, true);
     }
 
-    /// Applies what has changed on disk.
-    fn apply(&self, changed: &Changed) {
+    /// Applies what has changed on disk; where it is `forced`, files too that seem to be the same.
+    fn apply(&self, changed: &Changed, forced: bool) {
         let folder = self.keeper.borrow().previews_dir().map(Path::to_owned);
         let in_folder = |path: &&PathBuf| folder.is_some() && path.parent() == folder.as_deref();
         let (previews, others): (Vec<_>, Vec<_>) = changed.paths.iter().partition(in_folder);
@@ -152,7 +151,7 @@ impl Control {
         };
         let visible = previews.iter().any(|path| !hidden(path));
         if changed.all || !others.is_empty() {
-            self.reload_main();
+            self.reload_main(forced);
         }
         match keys {
             _ if changed.all => self.keeper.borrow_mut().reread_previews(&[]),
@@ -162,8 +161,8 @@ impl Control {
         }
     }
 
-    fn reload_main(&self) {
-        if !self.keeper.borrow_mut().reload() {
+    fn reload_main(&self, forced: bool) {
+        if !self.keeper.borrow_mut().reload(forced) {
             return;
         }
         let keeper = self.keeper.borrow();

@@ -276,7 +276,7 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Wire, ConnectError> {
     let stream = TcpStream::connect(endpoint.address).await?;
     stream.set_nodelay(true)?;
     let Some(tls) = &endpoint.upstream.tls else { return Ok(Wire::Clear(stream)) };
-    let name = endpoint.server_name.clone().ok_or(ConnectError::NoServerName)?;
+    let name = endpoint.server_name.as_deref().cloned().ok_or(ConnectError::NoServerName)?;
     let stream = tokio_rustls::TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?;
     if endpoint.upstream.protocol.is_http2() && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
         return Err(ConnectError::NoHttp2);

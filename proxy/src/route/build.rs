@@ -2,6 +2,7 @@
 //! from one snapshot to the next.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
@@ -10,9 +11,12 @@ use rustls_pki_types::ServerName;
 use sidetrack_config::Key;
 use sidetrack_config::model::{self, Config};
 
+use foldhash::fast::RandomState;
+
+use super::compact::ByKey;
 use super::hosts::{Routes, bare};
 use super::sharded::Sharded;
-use super::table::{Endpoint, Endpoints, Estate, Hold, Preview, Service, Table, Upstream};
+use super::table::{Endpoint, Endpoints, Estate, Hold, Moment, Preview, Rare, Service, Table, Upstream};
 use crate::forward::upstream_tls::{ClientTls, server_name};
 use crate::identify::read_host;
 use crate::record::metrics::{PreviewStats, ServiceStats};
@@ -22,16 +26,38 @@ use crate::record::metrics::{PreviewStats, ServiceStats};
 pub struct Builder {
     workers: usize,
     tls: ClientTls,
-    endpoints: HashMap<Identity, Weak<Endpoint>>,
-    sweep_at: usize,
+    /// By the hash of their identity, which each of them has; of two with one hash the later is found.
+    endpoints: HashMap<u64, Weak<Endpoint>>,
+    /// Those that left a table, by that hash, and how often they may still be looked at.
+    released: Vec<(u64, u8)>,
+    /// How many of them were alive at the last look.
+    given_up: usize,
+    hasher: RandomState,
+    /// Endpoints with an active check that nobody has asked for yet.
+    unchecked: Vec<Weak<Endpoint>>,
     next_id: u64,
     upstreams: HashMap<Box<str>, Arc<Upstream>>,
     stats: HashMap<Box<str>, Arc<ServiceStats>>,
     names: HashMap<(Box<str>, u16), Vec<SocketAddr>>,
 }
 
-/// What makes an endpoint the same one: its address, how it is spoken to, and the name it must prove.
-type Identity = (SocketAddr, usize, Option<ServerName<'static>>);
+/// How often it is looked whether an endpoint that left a table is dead: snapshots and requests hold it for a while.
+const LOOKS: u8 = 10;
+/// Room for endpoints that may be kept beyond what is used.
+const SPARE: usize = 1024;
+
+/// What a preview has that its text does not say.
+#[derive(Debug, Default)]
+pub struct About {
+    /// When its key first appeared.
+    pub since: Moment,
+    /// When it ends.
+    pub expires: Option<jiff::Timestamp>,
+    /// Whether it is of the main file.
+    pub of_main_file: bool,
+    /// Its counters.
+    pub stats: PreviewStats,
+}
 
 /// Why a preview can't join the table.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,7 +80,10 @@ impl Builder {
             workers,
             tls: ClientTls::default(),
             endpoints: HashMap::new(),
-            sweep_at: 1024,
+            released: Vec::new(),
+            given_up: 0,
+            hasher: RandomState::default(),
+            unchecked: Vec::new(),
             next_id: 1,
             upstreams: HashMap::new(),
             stats: HashMap::new(),
@@ -164,54 +193,114 @@ impl Builder {
         service: &model::Service,
         upstream: &Arc<Upstream>,
     ) -> Endpoints {
-        let mut all: Vec<Arc<Endpoint>> = Vec::with_capacity(list.len());
-        for endpoint in list {
+        let found = list.iter().flat_map(|endpoint| {
             let (addresses, host) = match endpoint {
-                model::Endpoint::Address(address) => (vec![*address], address.ip().to_string()),
+                // Its text is needed where it is to be proved only.
+                model::Endpoint::Address(address) => {
+                    (vec![*address], service.tls.is_some().then(|| address.ip().to_string()))
+                }
                 model::Endpoint::Name(name, port) => {
                     let found = self.names.get(&(name.clone(), *port)).cloned().unwrap_or_default();
-                    (found, name.to_string())
+                    (found, Some(name.to_string()))
                 }
             };
-            let name = service.tls.as_ref().and_then(|tls| server_name(&host, tls).ok());
-            for address in addresses {
-                let endpoint = self.endpoint(address, upstream, name.clone());
-                if !all.iter().any(|other| other.id == endpoint.id) {
-                    all.push(endpoint);
-                }
-            }
-        }
-        all.into()
+            let tls = service.tls.as_ref().zip(host);
+            let name = tls.and_then(|(tls, host)| server_name(&host, tls).ok());
+            addresses.into_iter().map(move |address| (address, name.clone()))
+        });
+        let found: Vec<_> = found.collect();
+        found.into_iter().map(|(address, name)| self.endpoint(address, upstream, name)).collect()
     }
 
+    /// The endpoint with this address, way to be spoken to, and name that it must prove.
     fn endpoint(
         &mut self,
         address: SocketAddr,
         upstream: &Arc<Upstream>,
         server_name: Option<ServerName<'static>>,
     ) -> Arc<Endpoint> {
-        let identity = (address, Arc::as_ptr(upstream).addr(), server_name.clone());
-        if let Some(known) = self.endpoints.get(&identity).and_then(Weak::upgrade) {
-            // The address of a dropped upstream may have been given out again.
-            if Arc::ptr_eq(&known.upstream, upstream) {
-                return known;
-            }
-        }
-        if self.endpoints.len() >= self.sweep_at {
-            self.endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
-            self.endpoints.shrink_to_fit();
-            self.sweep_at = (2 * self.endpoints.len()).max(1024);
+        let identity = self.identity(address, upstream, server_name.as_ref());
+        if let Some(known) = self.endpoints.get(&identity).and_then(Weak::upgrade)
+            // The address of a dropped upstream may have been given out again, and hashes may meet.
+            && Arc::ptr_eq(&known.upstream, upstream)
+            && (known.address, known.server_name.as_deref()) == (address, server_name.as_ref())
+        {
+            return known;
         }
         let endpoint = Arc::new(Endpoint {
             id: self.next_id,
             address,
             upstream: Arc::clone(upstream),
-            server_name,
+            server_name: server_name.map(Box::new),
             healthy: AtomicBool::new(true),
         });
         self.next_id += 1;
         self.endpoints.insert(identity, Arc::downgrade(&endpoint));
+        if upstream.health_check.is_some() {
+            self.unchecked.push(Arc::downgrade(&endpoint));
+        }
         endpoint
+    }
+
+    /// The endpoints with an active check that were made since this was last asked.
+    pub fn take_unchecked(&mut self) -> Vec<Weak<Endpoint>> {
+        std::mem::take(&mut self.unchecked)
+    }
+
+    /// Says that these endpoints have left the table.
+    pub fn released(&mut self, endpoints: &[Arc<Endpoint>]) {
+        let identities = endpoints.iter().map(|endpoint| {
+            let Endpoint { address, upstream, server_name, .. } = &**endpoint;
+            (self.identity(*address, upstream, server_name.as_deref()), LOOKS)
+        });
+        let identities: Vec<_> = identities.collect();
+        self.released.extend(identities);
+    }
+
+    /// Lets go of what is left of endpoints that nobody holds any more. To be asked once a second or so.
+    pub fn sweep(&mut self) {
+        for (identity, looks) in std::mem::take(&mut self.released) {
+            match self.endpoints.get(&identity).map(Weak::strong_count) {
+                None => {}
+                Some(0) => {
+                    self.endpoints.remove(&identity);
+                }
+                Some(_) if looks > 1 => self.released.push((identity, looks - 1)),
+                // Another preview has it too, or a long request; those that die later are looked for all at once.
+                Some(_) => self.given_up += 1,
+            }
+        }
+        if self.given_up > self.endpoints.len() / 2 + SPARE {
+            self.given_up = 0;
+            self.endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
+        }
+        if self.endpoints.capacity() > 4 * self.endpoints.len() + SPARE {
+            self.endpoints.shrink_to(2 * self.endpoints.len());
+        }
+    }
+
+    fn identity(
+        &self,
+        address: SocketAddr,
+        upstream: &Arc<Upstream>,
+        server_name: Option<&ServerName<'static>>,
+    ) -> u64 {
+        self.hasher.hash_one((address, Arc::as_ptr(upstream).addr(), server_name))
+    }
+
+    /// Whether a service must be spoken to in another way than before, though its settings are the same: a file of
+    /// roots says something else.
+    ///
+    /// # Errors
+    /// A TLS setting that can't be used, in words.
+    pub fn has_other_roots(&mut self, services: &[model::Service]) -> Result<bool, String> {
+        let mut changed = false;
+        for service in services.iter().filter(|service| service.tls.is_some()) {
+            let before = self.upstreams.get(&service.name).map(Arc::clone);
+            let now = self.upstream(service)?;
+            changed |= before.is_none_or(|before| !Arc::ptr_eq(&before, &now));
+        }
+        Ok(changed)
     }
 
     /// Forgets what was kept for a service of this name.
@@ -226,25 +315,29 @@ impl Builder {
         key: Key,
         preview: &model::Preview,
         config: &Config,
-        expires: Option<jiff::Timestamp>,
-        stats: Option<Arc<PreviewStats>>,
+        about: About,
     ) -> Arc<Preview> {
         let forks = preview.forks.iter().filter_map(|(index, list)| {
             let service = config.services.get(*index)?;
             let upstream = self.upstreams.get(&service.name).map(Arc::clone)?;
             Some((*index, self.endpoints(list, service, &upstream)))
         });
+        let model::Preview { aliases, hosts, access, .. } = preview;
+        let has_rare = !aliases.is_empty() || !hosts.is_empty() || access.is_some();
+        let rare = has_rare.then(|| {
+            let (aliases, hosts) = (aliases.as_slice().into(), hosts.as_slice().into());
+            Box::new(Rare { aliases, hosts, access: access.clone() })
+        });
         Arc::new(Preview {
             key,
             forks: forks.collect(),
             parents: preview.parents.as_slice().into(),
-            aliases: preview.aliases.as_slice().into(),
-            hosts: preview.hosts.as_slice().into(),
+            rare,
             on_fork_down: preview.on_fork_down,
-            access: preview.access.clone(),
-            expires,
-            of_main_file: config.previews.contains_key(&key),
-            stats: stats.unwrap_or_default(),
+            since: about.since,
+            expires: about.expires.map(Moment::from).unwrap_or_default(),
+            of_main_file: about.of_main_file,
+            stats: about.stats,
         })
     }
 }
@@ -270,15 +363,15 @@ impl Table {
     pub fn insert(&mut self, preview: Arc<Preview>) -> Result<(), Conflict> {
         self.conflict(&preview)?;
         self.remove(&preview.key);
-        for alias in &preview.aliases {
+        for alias in preview.aliases() {
             self.aliases.insert(*alias, preview.key);
         }
-        for host in &preview.hosts {
+        for host in preview.hosts() {
             self.hosts.insert(bare(host).into(), preview.key);
         }
         self.forks += preview.forks.len();
         self.gone.remove(&preview.key);
-        self.previews.insert(preview.key, preview);
+        self.previews.insert(ByKey(preview), ());
         Ok(())
     }
 
@@ -287,13 +380,13 @@ impl Table {
         if let Some(other) = self.alias(&key) {
             return Err(Conflict::Key(key, other));
         }
-        for alias in &preview.aliases {
+        for alias in preview.aliases() {
             let other = self.alias(alias).or_else(|| self.preview(alias).map(|other| other.key));
             if let Some(other) = other.filter(|other| *other != key) {
                 return Err(Conflict::Alias(*alias, other));
             }
         }
-        for host in &preview.hosts {
+        for host in preview.hosts() {
             // Below a domain, a label that is an alias names a preview too, and the older claim stays.
             let by_label = read_host(host, self).ok().and_then(|(keys, _)| keys).unwrap_or_default();
             let mut others = self.host(bare(host)).into_iter().chain(by_label);
@@ -306,11 +399,12 @@ impl Table {
 
     /// Takes the preview of `key` out.
     pub fn remove(&mut self, key: &Key) -> Option<Arc<Preview>> {
-        let before = self.previews.remove(key)?;
-        for alias in &before.aliases {
+        let before = Arc::clone(self.preview(key)?);
+        self.previews.remove(key);
+        for alias in before.aliases() {
             self.aliases.remove(alias);
         }
-        for host in &before.hosts {
+        for host in before.hosts() {
             self.hosts.remove(bare(host));
         }
         self.forks -= before.forks.len();

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use foldhash::fast::{FixedState, RandomState};
 
 const SHARDS: usize = 256;
+/// Room that a shard may have beyond four times its entries.
+const SPARE: usize = 16;
 
 type Shard<K, V> = HashMap<K, V, RandomState>;
 
@@ -43,13 +45,21 @@ impl<K: Hash + Eq + Clone, V: Clone> Sharded<K, V> {
     where
         K: Borrow<Q>,
     {
+        self.entry(key).map(|(_, value)| value)
+    }
+
+    /// The key that equals `key`, and its value.
+    pub fn entry<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<(&K, &V)>
+    where
+        K: Borrow<Q>,
+    {
         if self.len == 0 {
             return None;
         }
-        self.shards.get(shard_of(key))?.get(key)
+        self.shards.get(shard_of(key))?.get_key_value(key)
     }
 
-    /// Sets `key`, and says what was there.
+    /// Sets the value of `key`, and says what it was; a key that equals one that is there does not replace that one.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let shard = Arc::make_mut(&mut self.shards).get_mut(shard_of::<K>(&key))?;
         let before = Arc::make_mut(shard).insert(key, value);
@@ -64,7 +74,12 @@ impl<K: Hash + Eq + Clone, V: Clone> Sharded<K, V> {
     {
         self.get(key)?;
         let shard = Arc::make_mut(&mut self.shards).get_mut(shard_of(key))?;
-        let before = Arc::make_mut(shard).remove(key);
+        let shard = Arc::make_mut(shard);
+        let before = shard.remove(key);
+        // Else a map that was large once would keep its memory for ever, since a copy has the room of its original.
+        if shard.capacity() > 4 * shard.len() + SPARE {
+            shard.shrink_to(2 * shard.len());
+        }
         self.len -= usize::from(before.is_some());
         before
     }

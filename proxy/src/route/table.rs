@@ -11,6 +11,8 @@ use sidetrack_config::model::{
 };
 
 use crate::record::metrics::{PreviewStats, ServiceStats};
+use crate::route::compact::ByKey;
+pub use crate::route::compact::{Endpoints, Few, Forks, Moment};
 use crate::route::hosts::Routes;
 use crate::route::sharded::Sharded;
 
@@ -22,7 +24,7 @@ pub struct Table {
     /// What only the main file changes.
     pub estate: Arc<Estate>,
     /// The previews, by canonical key.
-    pub(crate) previews: Sharded<Key, Arc<Preview>>,
+    pub(crate) previews: Sharded<ByKey, ()>,
     /// Alias -> key.
     pub(crate) aliases: Sharded<Key, Key>,
     /// Host of a preview -> key.
@@ -86,41 +88,67 @@ pub struct Service {
     pub stats: Arc<ServiceStats>,
 }
 
-/// One preview.
+/// One preview. There are many: see `route/compact.rs` for the shapes of its parts, and `proxy/tests/memory.rs` for
+/// its size.
 #[derive(Debug)]
 pub struct Preview {
     /// Its canonical key.
     pub key: Key,
-    /// Service index -> endpoints, sorted by index.
-    pub forks: Box<[(usize, Endpoints)]>,
+    /// Service index -> endpoints.
+    pub forks: Forks,
     /// Keys asked next where this preview has no fork.
-    pub parents: Box<[Key]>,
-    /// Other names.
-    pub aliases: Box<[Key]>,
-    /// Exact hosts.
-    pub hosts: Box<[Box<str>]>,
+    pub parents: Few<Key>,
+    /// What few previews have.
+    pub(crate) rare: Option<Box<Rare>>,
     /// What happens when a fork is down.
     pub on_fork_down: OnForkDown,
-    /// Who may reach it, in place of [`Estate::access`].
-    pub access: Option<Access>,
+    /// When its key first appeared, where it is this proxy that counts.
+    pub since: Moment,
     /// When it ends.
-    pub expires: Option<jiff::Timestamp>,
+    pub(crate) expires: Moment,
     /// Whether it is of the main file, which the admin API does not change.
     pub of_main_file: bool,
     /// Its counters.
-    pub stats: Arc<PreviewStats>,
+    pub stats: PreviewStats,
+}
+
+/// What few previews have.
+#[derive(Clone, Debug)]
+pub(crate) struct Rare {
+    /// Other names.
+    pub(crate) aliases: Box<[Key]>,
+    /// Exact hosts.
+    pub(crate) hosts: Box<[Box<str>]>,
+    /// Who may reach it, in place of [`Estate::access`].
+    pub(crate) access: Option<Access>,
 }
 
 impl Preview {
     /// The endpoints of its fork of a service, where it declares one.
     pub fn fork(&self, service: &Service) -> Option<&Endpoints> {
-        let at = self.forks.binary_search_by_key(&service.index, |(index, _)| *index).ok()?;
-        self.forks.get(at).map(|(_, endpoints)| endpoints)
+        self.forks.get(service.index)
+    }
+
+    /// Other names of it.
+    pub fn aliases(&self) -> &[Key] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.aliases)
+    }
+
+    /// Its exact hosts.
+    pub fn hosts(&self) -> &[Box<str>] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.hosts)
+    }
+
+    /// Who may reach it, in place of [`Estate::access`].
+    pub fn access(&self) -> Option<&Access> {
+        self.rare.as_ref()?.access.as_ref()
+    }
+
+    /// When it ends.
+    pub fn expires(&self) -> Option<jiff::Timestamp> {
+        self.expires.get()
     }
 }
-
-/// The endpoints of one target, shared between snapshots.
-pub type Endpoints = Arc<[Arc<Endpoint>]>;
 
 /// One address that requests go to. It keeps its identity from snapshot to snapshot, and with it its connections.
 #[derive(Debug)]
@@ -132,7 +160,7 @@ pub struct Endpoint {
     /// What it speaks.
     pub upstream: Arc<Upstream>,
     /// The name that its certificate must have.
-    pub server_name: Option<rustls_pki_types::ServerName<'static>>,
+    pub server_name: Option<Box<rustls_pki_types::ServerName<'static>>>,
     /// What the active check says; `true` where there is none.
     pub(crate) healthy: AtomicBool,
 }
@@ -174,7 +202,7 @@ impl PartialEq for Upstream {
 impl Table {
     /// The preview of a canonical key.
     pub fn preview(&self, key: &Key) -> Option<&Arc<Preview>> {
-        self.previews.get(key)
+        self.previews.entry(key).map(|(ByKey(preview), ())| preview)
     }
 
     /// The key that `name` means: itself, or the preview that it is an alias of.
@@ -199,7 +227,7 @@ impl Table {
 
     /// Every preview, in no order.
     pub fn previews(&self) -> impl Iterator<Item = &Arc<Preview>> {
-        self.previews.iter().map(|(_, preview)| preview)
+        self.previews.iter().map(|(ByKey(preview), ())| preview)
     }
 
     /// How many previews there are.
@@ -214,6 +242,6 @@ impl Table {
 
     /// Who may send a request with these keys of this preview: its own rule, else the estate's.
     pub fn access(&self, key: &Key) -> Option<&Access> {
-        self.preview(key).and_then(|preview| preview.access.as_ref()).or(self.estate.access.as_ref())
+        self.preview(key).and_then(|preview| preview.access()).or(self.estate.access.as_ref())
     }
 }

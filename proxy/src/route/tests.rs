@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use crate::fixture::{ESTATE, decided, estate, estate_with, key, service_of, table};
 use crate::head::PlainHead;
 use crate::identify::identify;
-use crate::route::build::Builder;
+use crate::route::build::{About, Builder};
 use crate::route::hosts::normalised;
 use crate::route::route;
 use crate::route::table::Table;
@@ -145,7 +145,8 @@ fn names_of_another_preview_are_refused_and_the_table_stays_as_it_was() {
         let mut builder = Builder::new(1);
         builder.estate(&config).unwrap();
         let mut table = table(ESTATE);
-        let conflict = table.insert(builder.preview(key("9"), &parsed, &config, None, None)).unwrap_err();
+        let conflict =
+            table.insert(builder.preview(key("9"), &parsed, &config, About::default())).unwrap_err();
         assert_eq!(conflict.to_string(), told);
         assert_eq!((table.preview_count(), table.preview(&key("9")).is_none()), (5, true), "{preview}");
         assert_eq!(

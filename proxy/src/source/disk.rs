@@ -1,7 +1,7 @@
 //! Writing a file so that a crash leaves the old one or the new one, and never half of one.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 /// Replaces `path` by `bytes`: written beside it, synced, renamed over it, and the folder synced.
@@ -9,6 +9,17 @@ use std::path::Path;
 /// # Errors
 /// What the file system says; the old file is then as it was.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(path, |file| file.write_all(bytes))
+}
+
+/// Replaces `path` by what `write` writes, in the same way.
+///
+/// # Errors
+/// What `write` or the file system says; the old file is then as it was.
+pub fn replace_with(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
     let folder = folder_of(path)?;
     fs::create_dir_all(folder)?;
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
@@ -17,7 +28,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     hidden.push(name);
     hidden.push(".tmp");
     let temporary = folder.join(hidden);
-    let written = write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    let written = write_to(&temporary, write).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
@@ -25,10 +36,21 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync(folder)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+fn write_to(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    let mut file = BufWriter::new(file);
+    write(&mut file)?;
+    file.into_inner()?.sync_all()
+}
+
+/// Adds `bytes` to the end of `path`, which is there.
+///
+/// # Errors
+/// What the file system says; a part of them may be there then.
+pub fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).open(path)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    file.sync_data()
 }
 
 /// Removes `path` for good.

@@ -5,26 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use sidetrack_config::Key;
+use sidetrack_config::stamp::Stamp;
 
 /// The biggest file of one preview.
 pub const MAX_BYTES: u64 = 1 << 20;
-
-/// What tells one version of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: SystemTime,
-    length: u64,
-    inode: u64,
-}
 
 /// The files that were seen.
 #[derive(Debug, Default)]
 pub struct Folder {
     path: Option<PathBuf>,
-    seen: BTreeMap<Key, Stamp>,
+    /// `None`: to be looked at anew.
+    seen: BTreeMap<Key, Option<Stamp>>,
 }
 
 /// What became of one file.
@@ -83,17 +76,17 @@ impl Folder {
     /// What has changed about the file of one key since the last look.
     pub fn look(&mut self, key: Key) -> Option<Change> {
         let path = self.file(&key)?;
-        let stamp = match stamp(&path) {
+        let stamp = match Stamp::of(&path) {
             Ok(stamp) => stamp,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return self.seen.remove(&key).map(|_| Change::Removed(key));
             }
             Err(error) => return Some(Change::Unreadable(key, path, error)),
         };
-        if self.seen.get(&key) == Some(&stamp) {
+        if self.seen.get(&key) == Some(&Some(stamp)) {
             return None;
         }
-        self.seen.insert(key, stamp);
+        self.seen.insert(key, Some(stamp));
         Some(match read(&path) {
             Ok(text) => Change::Text(key, path, text),
             Err(error) => Change::Unreadable(key, path, error),
@@ -103,15 +96,9 @@ impl Folder {
     /// Looks at every file anew the next time: what a text means depends on the main file.
     pub fn forget(&mut self) {
         for stamp in self.seen.values_mut() {
-            stamp.length = u64::MAX;
+            *stamp = None;
         }
     }
-}
-
-fn stamp(path: &Path) -> io::Result<Stamp> {
-    use std::os::unix::fs::MetadataExt;
-    let about = fs::metadata(path)?;
-    Ok(Stamp { modified: about.modified()?, length: about.len(), inode: about.ino() })
 }
 
 fn read(path: &Path) -> io::Result<String> {

@@ -15,7 +15,7 @@ use sidetrack_config::model::HealthCheck;
 use tokio::sync::Semaphore;
 
 use crate::forward::pool::connect;
-use crate::route::table::{Endpoint, Table};
+use crate::route::table::Endpoint;
 use crate::worker::LocalExecutor;
 
 /// Failures in a row after which an endpoint is down: one may be an accident.
@@ -26,7 +26,6 @@ const AT_ONCE: usize = 256;
 /// The checks of all endpoints.
 pub struct Checks {
     known: HashMap<u64, Check>,
-    generation: u64,
     slots: Arc<Semaphore>,
 }
 
@@ -39,20 +38,22 @@ struct Check {
 
 impl Default for Checks {
     fn default() -> Self {
-        Self { known: HashMap::new(), generation: 0, slots: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { known: HashMap::new(), slots: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 }
 
 impl Checks {
-    /// Starts the checks that are due. Called several times a second, on the control thread.
-    pub fn run(&mut self, table: &Table, now: Instant) {
-        if table.generation != self.generation {
-            self.generation = table.generation;
-            self.learn(table, now);
-        }
-        for check in self.known.values_mut().filter(|check| check.due <= now) {
-            let Some(endpoint) = check.endpoint.upgrade() else { continue };
-            let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { return };
+    /// Starts the checks that are due, of the endpoints that are `new` too. Called several times a second, on the
+    /// control thread.
+    pub fn run(&mut self, new: Vec<Weak<Endpoint>>, now: Instant) {
+        self.learn(new, now);
+        let mut dead = Vec::new();
+        for (id, check) in self.known.iter_mut().filter(|(_, check)| check.due <= now) {
+            let Some(endpoint) = check.endpoint.upgrade() else {
+                dead.push(*id);
+                continue;
+            };
+            let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { break };
             check.due = now + check.rule.interval;
             let (rule, failures) = (check.rule.clone(), Rc::clone(&check.failures));
             tokio::task::spawn_local(async move {
@@ -61,16 +62,16 @@ impl Checks {
                 drop(slot);
             });
         }
+        for id in dead {
+            self.known.remove(&id);
+        }
     }
 
-    fn learn(&mut self, table: &Table, now: Instant) {
-        self.known.retain(|_, check| check.endpoint.strong_count() > 0);
-        let baselines = table.estate.services.iter().filter_map(|service| service.baseline.as_ref());
-        let forks = table.previews().flat_map(|preview| preview.forks.iter().map(|(_, endpoints)| endpoints));
-        for endpoint in baselines.chain(forks).flat_map(|set| set.iter()) {
+    fn learn(&mut self, new: Vec<Weak<Endpoint>>, now: Instant) {
+        for endpoint in new.iter().filter_map(Weak::upgrade) {
             let Some(rule) = &endpoint.upstream.health_check else { continue };
             self.known.entry(endpoint.id).or_insert_with(|| Check {
-                endpoint: Arc::downgrade(endpoint),
+                endpoint: Arc::downgrade(&endpoint),
                 rule: rule.clone(),
                 due: now,
                 failures: Rc::default(),

@@ -5,24 +5,27 @@ mod followed;
 mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use jiff::Timestamp;
 use sidetrack_config::check::{Checked, PreviewParser};
 use sidetrack_config::model::{self, Config, Endpoint};
+use sidetrack_config::stamp::Seen;
 use sidetrack_config::{Key, Owner, Problems};
 
 use super::disk;
 use super::files::{Change, Folder};
 use super::life::Lives;
+use super::memory::{Settling, load_apart};
 use super::resolve::Found;
-use crate::record::metrics::{Metrics, PreviewStats, TableSize};
-use crate::route::build::{Builder, Conflict};
+use crate::record::metrics::{Metrics, TableSize};
+use crate::route::build::{About, Builder, Conflict};
 use crate::route::snapshot::Published;
-use crate::route::table::{Preview, Table};
+use crate::route::table::{self, Estate, Preview, Table};
 use followed::Followed;
 
 /// What is wrong with what was written, while the last good table is in force.
@@ -64,10 +67,23 @@ pub enum Refused {
     Io(#[from] io::Error),
 }
 
+/// What is kept of the previews of the main file beside the table.
+#[derive(Default)]
+struct Main {
+    /// Those that the table has not: their time is over, or another preview has one of their names.
+    left_out: BTreeSet<Key>,
+    /// A hash of all of them, by a secret of this process: whether a file says something else.
+    print: u64,
+    secret: RandomState,
+}
+
 /// The owner of the table.
 pub struct Keeper {
     path: PathBuf,
+    /// Without its previews, which the table has, and would be there twice.
     config: Config,
+    /// What its previews were.
+    main: Main,
     builder: Builder,
     table: Table,
     published: Arc<Published>,
@@ -77,6 +93,7 @@ pub struct Keeper {
     /// Previews that have endpoints with names, which resolve anew.
     named: BTreeMap<Key, model::Preview>,
     endings: BTreeSet<(Timestamp, Key)>,
+    settling: Settling,
     status: Status,
     /// Present where a controller owns services, routes and previews.
     followed: Option<Box<Followed>>,
@@ -89,22 +106,22 @@ impl Keeper {
     /// A TLS setting of a service that can't be used, in words.
     pub fn new(path: &Path, config: Config, workers: usize, metrics: Arc<Metrics>) -> Result<Self, String> {
         let lives = Lives::open(&config.state_dir);
-        let mut keeper = Self::empty(path, config, workers, metrics, lives)?;
-        keeper.fill(&BTreeMap::new());
-        keeper.lives.save();
+        let mut keeper = Self::empty(path, &config, workers, metrics, lives)?;
+        keeper.fill(config.previews, &BTreeMap::new());
+        keeper.save();
         Ok(keeper)
     }
 
     /// A keeper whose table has no preview yet.
     fn empty(
         path: &Path,
-        config: Config,
+        config: &Config,
         workers: usize,
         metrics: Arc<Metrics>,
         lives: Lives,
     ) -> Result<Self, String> {
         let mut builder = Builder::new(workers);
-        let estate = builder.estate(&config)?;
+        let estate = builder.estate(config)?;
         let table = Table::new(0, estate);
         Ok(Self {
             path: path.to_owned(),
@@ -116,9 +133,11 @@ impl Keeper {
             folder: Folder::new(config.previews_dir.clone()),
             named: BTreeMap::new(),
             endings: BTreeSet::new(),
+            settling: Settling::default(),
             status: Status::default(),
             followed: None,
-            config,
+            main: Main::default(),
+            config: without_previews(config),
         })
     }
 
@@ -152,19 +171,26 @@ impl Keeper {
         self.table.generation
     }
 
-    /// Puts all previews, of the main file and of the folder, into a table that has none; `last` is what was there
-    /// before, by key.
-    fn fill(&mut self, last: &BTreeMap<Key, Arc<Preview>>) {
+    /// Puts all previews, `main` of the main file and those of the folder, into a table that has none; `last` is what
+    /// was there before, by key.
+    fn fill(&mut self, main: BTreeMap<Key, model::Preview>, last: &BTreeMap<Key, Arc<Preview>>) {
         let now = Timestamp::now();
         self.status.previews.clear();
         for key in self.lives.gone() {
             self.table.set_gone(key, true);
         }
-        let main: Vec<_> =
-            self.config.previews.iter().map(|(key, preview)| (*key, preview.clone())).collect();
+        self.main.print = self.main.secret.hash_one(&main);
+        self.main.left_out.clear();
         for (key, preview) in main {
-            if let Err(conflict) = self.join(key, preview, now) {
-                self.status.previews.insert(key, conflict.to_string());
+            self.main.left_out.insert(key);
+            match self.join(key, preview, now) {
+                Ok(()) if self.table.preview(&key).is_some() => {
+                    self.main.left_out.remove(&key);
+                }
+                Ok(()) => {}
+                Err(conflict) => {
+                    self.status.previews.insert(key, conflict.to_string());
+                }
             }
         }
         self.folder.forget();
@@ -173,17 +199,28 @@ impl Keeper {
         self.publish();
     }
 
-    /// Reads the main file, and what it names, again. `true`: what they say is in force, be it new or not.
-    pub fn reload(&mut self) -> bool {
-        let loaded =
-            sidetrack_config::load_for(&self.path, self.owner()).map_err(|problems| problems.to_string());
+    /// Whether the main file, and what it names, are those that were read last, and are in force.
+    fn is_current(&mut self) -> bool {
+        self.status.main.is_none()
+            && !self.config.files.iter().any(Seen::has_changed)
+            && self.builder.has_other_roots(&self.config.services) == Ok(false)
+    }
+
+    /// Reads the main file, and what it names, again, unless nothing can have changed and it is not `forced`. `true`:
+    /// what they say is in force, be it new or not.
+    pub fn reload(&mut self, forced: bool) -> bool {
+        if !forced && self.is_current() {
+            return true;
+        }
+        let loaded = load_apart(&self.path, self.owner()).map_err(|problems| problems.to_string());
         let loaded = loaded.map(|checked| self.with_services(checked));
         let has_roots = self.config.services.iter().any(|service| {
             service.tls.as_ref().is_some_and(|tls| tls.ca_file.is_some() || self.followed.is_none())
         });
         let adopted = match loaded {
             // Nothing new, and no roots that could be: that is no reload.
-            Ok(checked) if checked.config == self.config && !has_roots && self.status.main.is_none() => {
+            Ok(checked) if self.says(&checked.config) && !has_roots && self.status.main.is_none() => {
+                self.config.files = checked.config.files;
                 return true;
             }
             Ok(checked) if self.followed.is_some() => self.adopt_settings(checked),
@@ -209,6 +246,13 @@ impl Keeper {
         }
     }
 
+    /// Whether `config` is the one in force.
+    fn says(&self, config: &Config) -> bool {
+        let files = self.config.files.clone();
+        self.main.secret.hash_one(&config.previews) == self.main.print
+            && Config { files, ..without_previews(config) } == self.config
+    }
+
     fn adopt(&mut self, checked: Checked) -> Result<(), String> {
         for warning in &checked.warnings {
             tracing::warn!("{warning}");
@@ -220,13 +264,17 @@ impl Keeper {
         if folder.as_deref() != self.folder.path() {
             self.folder = Folder::new(folder);
         }
-        let old = std::mem::replace(&mut self.config, checked.config);
+        let old = std::mem::replace(&mut self.config, without_previews(&checked.config));
         let last = self.renumbered(&old, last);
+        for preview in last.values() {
+            self.lives.put_back(preview.key, preview.since);
+            self.release(preview);
+        }
         self.table = Table::new(self.table.generation, estate);
         self.named.clear();
         self.endings.clear();
         let before: Vec<Key> = last.keys().copied().collect();
-        self.fill(&last);
+        self.fill(checked.config.previews, &last);
         let now = Timestamp::now();
         for key in before {
             if self.table.preview(&key).is_none() && !self.table.is_gone(&key) {
@@ -247,20 +295,17 @@ impl Keeper {
         };
         let moved = |preview: &Preview| {
             let forks = preview.forks.iter();
-            let mut forks: Vec<_> =
-                forks.filter_map(|(index, list)| Some((number(*index)?, Arc::clone(list)))).collect();
-            forks.sort_unstable_by_key(|(index, _)| *index);
+            let forks = forks.filter_map(|(index, list)| Some((number(index)?, list.clone()))).collect();
             Arc::new(Preview {
-                forks: forks.into(),
+                forks,
                 key: preview.key,
                 parents: preview.parents.clone(),
-                aliases: preview.aliases.clone(),
-                hosts: preview.hosts.clone(),
+                rare: preview.rare.clone(),
                 on_fork_down: preview.on_fork_down,
-                access: preview.access.clone(),
+                since: preview.since,
                 expires: preview.expires,
                 of_main_file: preview.of_main_file,
-                stats: Arc::clone(&preview.stats),
+                stats: preview.stats.share(),
             })
         };
         last.into_iter().map(|(key, preview)| (key, moved(&preview))).collect()
@@ -279,19 +324,20 @@ impl Keeper {
     }
 
     fn take_changes(&mut self, changes: Vec<Change>, last: &BTreeMap<Key, Arc<Preview>>, now: Timestamp) {
+        // A copy of what is small: previews are not in it.
         let config = self.config.clone();
         let parser = PreviewParser::new(&config);
         for change in changes {
             let (key, problem) = match change {
                 Change::Removed(key) => {
                     self.status.previews.remove(&key);
-                    if !self.config.previews.contains_key(&key) {
+                    if !self.is_of_main_file(&key) {
                         self.leave(key, now);
                     }
                     continue;
                 }
                 Change::Unreadable(key, path, error) => (key, format!("{}: {error}", path.display())),
-                Change::Text(key, path, _) if self.config.previews.contains_key(&key) => (
+                Change::Text(key, path, _) if self.is_of_main_file(&key) => (
                     key,
                     format!(
                         "{}: preview {key} is in the configuration file too, which counts",
@@ -324,16 +370,26 @@ impl Keeper {
         }
     }
 
+    /// Whether the main file has a preview of `key`.
+    fn is_of_main_file(&self, key: &Key) -> bool {
+        let known = self.table.preview(key).is_some_and(|preview| preview.of_main_file);
+        known || self.main.left_out.contains(key)
+    }
+
     /// Puts a preview of a file into the table, unless its time is over.
     fn join(&mut self, key: Key, preview: model::Preview, now: Timestamp) -> Result<(), Conflict> {
-        let expires = self.lives.end(key, preview.ttl, now);
+        let known = self.table.preview(&key).map(|before| before.since);
+        let since = known.unwrap_or_else(|| self.lives.first(key, now));
+        let end = |ttl| since.get()?.checked_add(ttl).ok();
+        let expires = preview.ttl.and_then(end);
         let has_names =
             preview.forks.values().flatten().any(|endpoint| matches!(endpoint, Endpoint::Name(..)));
-        self.place(key, &preview, expires, None, now)?;
+        let of_main_file = self.is_of_main_file(&key);
+        self.place(key, &preview, About { since, expires, of_main_file, ..About::default() }, now)?;
         if self.table.preview(&key).is_none() {
             return Ok(());
         }
-        self.lives.appeared(key, now);
+        self.lives.joined(key, since);
         if has_names {
             self.named.insert(key, preview);
         } else {
@@ -342,64 +398,74 @@ impl Keeper {
         Ok(())
     }
 
-    /// Puts a preview into the table, whoever says it; one whose time is over ends. `stats` go on counting where the
-    /// table has none for it.
+    /// Puts a preview into the table, whoever says it; one whose time is over ends. The counters of the one before it
+    /// go on.
     fn place(
         &mut self,
         key: Key,
         preview: &model::Preview,
-        expires: Option<Timestamp>,
-        stats: Option<Arc<PreviewStats>>,
+        about: About,
         now: Timestamp,
     ) -> Result<(), Conflict> {
+        let expires = about.expires;
         if expires.is_some_and(|end| end <= now) {
             self.expire(key, now);
             return Ok(());
         }
-        let before = self.table.preview(&key);
-        let end_before = before.and_then(|before| before.expires);
-        let stats = before.map(|before| Arc::clone(&before.stats)).or(stats);
-        let built = self.builder.preview(key, preview, &self.config, expires, stats);
+        let before = self.table.preview(&key).map(Arc::clone);
+        let stats = before.as_ref().map_or(about.stats, |before| before.stats.share());
+        let built = self.builder.preview(key, preview, &self.config, About { stats, ..about });
+        let end = built.expires();
         self.table.insert(built)?;
-        if let Some(end) = end_before {
-            self.endings.remove(&(end, key));
+        if let Some(before) = before {
+            self.release(&before);
+            if let Some(end) = before.expires() {
+                self.endings.remove(&(end, key));
+            }
         }
-        self.endings.extend(expires.map(|end| (end, key)));
+        self.endings.extend(end.map(|end| (end, key)));
         Ok(())
     }
 
     fn leave(&mut self, key: Key, now: Timestamp) {
-        self.forget(&key);
-        if self.table.remove(&key).is_some() || self.table.is_gone(&key) {
+        if self.take_out(&key).is_some() || self.table.is_gone(&key) {
             self.lives.removed(key, now);
             self.table.set_gone(key, true);
         }
     }
 
     fn expire(&mut self, key: Key, now: Timestamp) {
-        self.forget(&key);
-        self.table.remove(&key);
+        let before = self.take_out(&key);
+        if before.as_ref().is_some_and(|before| before.of_main_file) {
+            self.main.left_out.insert(key);
+        }
         self.table.set_gone(key, true);
-        self.lives.ended(key, now);
+        self.lives.ended(key, before.map(|before| before.since), now);
     }
 
-    fn forget(&mut self, key: &Key) {
+    /// Takes a preview out of the table, and out of what is kept beside it.
+    fn take_out(&mut self, key: &Key) -> Option<Arc<Preview>> {
         self.named.remove(key);
-        if let Some(end) = self.table.preview(key).and_then(|preview| preview.expires) {
+        let before = self.table.remove(key)?;
+        if let Some(end) = before.expires() {
             self.endings.remove(&(end, *key));
         }
+        self.release(&before);
+        Some(before)
+    }
+
+    /// Lets the builder know that the endpoints of `preview` may have left the table.
+    fn release(&mut self, preview: &Preview) {
+        preview.forks.iter().for_each(|(_, endpoints)| self.builder.released(endpoints));
     }
 
     /// Ends previews whose time is over, forgets keys that ended long ago, and keeps what has changed on disk.
     pub fn tick(&mut self, now: Timestamp) {
         let mut changed = false;
-        while let Some((end, key)) = self.endings.pop_first() {
-            if end > now {
-                self.endings.insert((end, key));
-                break;
-            }
+        while let Some((end, key)) = self.endings.first().copied().filter(|(end, _)| *end <= now) {
             tracing::info!(%key, %end, "preview ended: its ttl is over");
             self.expire(key, now);
+            self.endings.remove(&(end, key));
             changed = true;
         }
         for key in self.lives.forget(now) {
@@ -409,7 +475,9 @@ impl Keeper {
         if changed {
             self.publish();
         }
-        self.lives.save();
+        self.builder.sweep();
+        self.save();
+        self.settling.step();
     }
 
     /// Checks a preview that is to be put; nothing changes yet. Gives the names that it needs resolved.
@@ -440,14 +508,18 @@ impl Keeper {
             self.table = table;
             return Err(conflict.into());
         }
+        // In force before it is safe on disk, which takes longer than all else; answered when both are true.
+        self.publish();
         if let Err(error) = disk::replace(&file, text.as_bytes()) {
-            self.table = table;
+            self.take_out(&key);
+            self.endings.extend(table.preview(&key).and_then(|before| Some((before.expires()?, key))));
+            self.table = Table { generation: self.table.generation, ..table };
+            self.publish();
             return Err(error.into());
         }
         // Our own change is no news.
         let _ = self.folder.look(key);
         self.status.previews.remove(&key);
-        self.publish();
         Ok(is_new)
     }
 
@@ -472,7 +544,7 @@ impl Keeper {
         if let Some(followed) = &self.followed {
             return Err(Refused::Controller(followed.url().into()));
         }
-        if self.config.previews.contains_key(&key) {
+        if self.is_of_main_file(&key) {
             return Err(Refused::MainFile(key));
         }
         self.folder.file(&key).ok_or(Refused::NoFolder)
@@ -500,21 +572,31 @@ impl Keeper {
 
     /// Takes the addresses that names have now; publishes only if some are others than before.
     pub fn resolved(&mut self, found: Vec<Found>) {
-        let mut changed = false;
+        let mut changed = BTreeSet::new();
         for ((name, port), addresses) in found {
-            changed |= self.builder.resolved(&name, port, addresses);
+            if self.builder.resolved(&name, port, addresses) {
+                changed.insert((name, port));
+            }
         }
         let wanted = self.names();
         self.builder.forget_names(|name, port| wanted.contains(&(Box::from(name), port)));
-        if !changed {
+        if changed.is_empty() {
             return;
         }
         match self.builder.estate(&self.config) {
-            Ok(estate) => self.table.estate = Arc::new(estate),
+            Ok(estate) => {
+                // Those of the main file's previews too, which this configuration is without.
+                let secret_headers = self.table.estate.secret_headers.clone();
+                self.table.estate = Arc::new(Estate { secret_headers, ..estate });
+            }
             Err(problem) => tracing::error!("{problem}"),
         }
         let now = Timestamp::now();
-        for (key, preview) in self.named.clone() {
+        let has_changed = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Name(name, port) if changed.contains(&(name.clone(), *port)));
+        let meant =
+            self.named.iter().filter(|(_, preview)| preview.forks.values().flatten().any(has_changed));
+        let meant: Vec<_> = meant.map(|(key, preview)| (*key, preview.clone())).collect();
+        for (key, preview) in meant {
             if let Err(conflict) = self.join(key, preview, now) {
                 tracing::error!(%key, "{conflict}");
             }
@@ -527,6 +609,7 @@ impl Keeper {
             self.table.generation += 1;
         }
         self.published.publish(Arc::new(self.table.clone()));
+        self.settling.begin();
         self.metrics.set_table(TableSize {
             generation: self.table.generation,
             services: self.table.estate.services.len(),
@@ -537,7 +620,52 @@ impl Keeper {
 
     /// Keeps on disk what the next start must know.
     pub fn save(&mut self) {
-        self.lives.save();
+        self.lives.save(&self.table);
+    }
+
+    /// The endpoints with an active check that are new since this was last asked.
+    pub fn take_unchecked(&mut self) -> Vec<Weak<table::Endpoint>> {
+        self.builder.take_unchecked()
+    }
+}
+
+/// A copy without the previews.
+fn without_previews(config: &Config) -> Config {
+    let Config {
+        listeners,
+        admin,
+        domains,
+        carriers,
+        access,
+        unknown_preview,
+        services,
+        routes,
+        previews: _,
+        previews_dir,
+        state_dir,
+        role,
+        limits,
+        access_log,
+        workers,
+        files,
+    } = config;
+    Config {
+        listeners: listeners.clone(),
+        admin: admin.clone(),
+        domains: domains.clone(),
+        carriers: carriers.clone(),
+        access: access.clone(),
+        unknown_preview: *unknown_preview,
+        services: services.clone(),
+        routes: routes.clone(),
+        previews: BTreeMap::new(),
+        previews_dir: previews_dir.clone(),
+        state_dir: state_dir.clone(),
+        role: *role,
+        limits: *limits,
+        access_log: access_log.clone(),
+        workers: *workers,
+        files: files.clone(),
     }
 }
 

@@ -1,7 +1,10 @@
 //! When each key first appeared and when it went: what TTLs count from, and what tells an expired preview from one
-//! that never was. Kept in `stateDir`, so that a restart prolongs nothing.
+//! that never was. Kept in `stateDir`, so that a restart prolongs nothing: one line for each change, so that a change
+//! costs the same with 10 previews and with 100,000.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,29 +13,43 @@ use serde::{Deserialize, Serialize};
 use sidetrack_config::Key;
 
 use super::disk;
+use crate::route::table::{Moment, Table};
 
 /// How long an ended key is remembered.
 const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How many ended keys are remembered; the oldest are forgotten first.
 const MOST: usize = 10_000;
 /// The name of the file.
-const FILE: &str = "previews.json";
+const FILE: &str = "previews.jsonl";
+/// Lines beyond two for each key before the file is written anew.
+const SPARE: usize = 10_000;
 
 /// The lives of all keys.
 #[derive(Debug, Default)]
 pub struct Lives {
-    seen: BTreeMap<Key, Timestamp>,
+    /// When the keys appeared that are not in the table; a preview of the table knows its own.
+    seen: BTreeMap<Key, Moment>,
     gone: BTreeMap<Key, Timestamp>,
+    /// The same, the oldest first.
+    by_age: BTreeSet<(Timestamp, Key)>,
     /// `None`: not kept.
     path: Option<PathBuf>,
-    changed: bool,
+    /// Lines that the file lacks.
+    pending: Vec<u8>,
+    /// Lines that the file has, and those.
+    lines: usize,
+    /// The file does not say what it should, and is to be written anew.
+    is_stale: bool,
 }
 
-/// As it is written.
-#[derive(Default, Serialize, Deserialize)]
-struct Stored {
-    seen: BTreeMap<String, Timestamp>,
-    gone: BTreeMap<String, Timestamp>,
+/// What the file says about one key; a later line counts, and neither time says that it is forgotten.
+#[derive(Serialize, Deserialize)]
+struct Line<'a> {
+    key: &'a str,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seen: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gone: Option<Timestamp>,
 }
 
 impl Lives {
@@ -40,21 +57,34 @@ impl Lives {
     /// that waits for somebody to mend a file.
     pub fn open(state_dir: &Path) -> Self {
         let path = state_dir.join(FILE);
-        let stored = match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+        let mut lives = Self { path: Some(path.clone()), ..Self::default() };
+        match lives.read(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(path = %path.display(), %error, "the lives of previews can't be read; TTLs count anew");
-                Stored::default()
-            }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Stored::default(),
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "the lives of previews can't be read; TTLs count anew");
-                Stored::default()
             }
-        };
-        let keys = |map: BTreeMap<String, Timestamp>| {
-            map.into_iter().filter_map(|(key, at)| Some((Key::bare(&key).ok()?, at))).collect()
-        };
-        Self { seen: keys(stored.seen), gone: keys(stored.gone), path: Some(path), changed: false }
+            _ => {}
+        }
+        // Much of it is likely to change now, and with the whole file written half a line does no harm.
+        lives.is_stale = true;
+        lives
+    }
+
+    fn read(&mut self, path: &Path) -> io::Result<()> {
+        for line in BufReader::new(File::open(path)?).split(b'\n') {
+            let line = line?;
+            let read = serde_json::from_slice::<Line<'_>>(&line).ok();
+            let Some((key, line)) = read.and_then(|line| Some((Key::bare(line.key).ok()?, line))) else {
+                // A crash may leave half a line.
+                tracing::warn!(path = %path.display(), "a line about the life of a preview can't be read");
+                continue;
+            };
+            self.forget_key(&key);
+            self.seen.extend(line.seen.map(|at| (key, at.into())));
+            if let Some(at) = line.gone {
+                self.set_gone(key, at);
+            }
+        }
+        Ok(())
     }
 
     /// Lives that nobody keeps: a controller says when previews end.
@@ -62,58 +92,68 @@ impl Lives {
         Self::default()
     }
 
-    /// When `key` first appeared: now, unless it is known.
-    pub fn appeared(&mut self, key: Key, now: Timestamp) -> Timestamp {
-        if self.gone.remove(&key).is_some() {
-            self.changed = true;
+    /// When `key`, which is not in the table, first appeared: now, unless it is known.
+    pub fn first(&mut self, key: Key, now: Timestamp) -> Moment {
+        if let Some(at) = self.seen.get(&key) {
+            return *at;
         }
-        *self.seen.entry(key).or_insert_with(|| {
-            self.changed = true;
-            now
-        })
+        let at = Moment::from(now);
+        self.seen.insert(key, at);
+        let gone = self.gone.get(&key).copied();
+        self.note(key, Some(at), gone);
+        at
     }
 
-    /// When a preview of this age limit ends; `None`: never.
-    pub fn end(&mut self, key: Key, ttl: Option<Duration>, now: Timestamp) -> Option<Timestamp> {
-        let first = *self.seen.entry(key).or_insert_with(|| {
-            self.changed = true;
-            now
-        });
-        first.checked_add(ttl?).ok()
+    /// The preview of `key` is in the table, which knows from now on that it appeared at `since`.
+    pub fn joined(&mut self, key: Key, since: Moment) {
+        self.seen.remove(&key);
+        if self.take_gone(&key) {
+            self.note(key, Some(since), None);
+        }
     }
 
-    /// The preview of `key` ended, but is still written down somewhere: it stays ended.
-    pub fn ended(&mut self, key: Key, now: Timestamp) {
-        self.changed |= self.gone.insert(key, now).is_none();
+    /// The preview of `key` is no longer in the table, but is still written down somewhere: it stays ended. `since`:
+    /// when it appeared, where the table knew.
+    pub fn ended(&mut self, key: Key, since: Option<Moment>, now: Timestamp) {
+        self.seen.extend(since.map(|at| (key, at)));
+        if !self.gone.contains_key(&key) {
+            self.set_gone(key, now);
+            let seen = self.seen.get(&key).copied();
+            self.note(key, seen, Some(now));
+        }
+    }
+
+    /// The table is made anew: what it knew of `key` is to be known here.
+    pub fn put_back(&mut self, key: Key, since: Moment) {
+        self.seen.insert(key, since);
     }
 
     /// The preview of `key` was taken away: should it come again, it begins a new life.
     pub fn removed(&mut self, key: Key, now: Timestamp) {
         self.seen.remove(&key);
-        self.gone.insert(key, now);
-        self.changed = true;
+        self.take_gone(&key);
+        self.set_gone(key, now);
+        self.note(key, None, Some(now));
     }
 
     /// Lets `key` begin a new life.
     pub fn renew(&mut self, key: Key) {
-        self.changed |= self.seen.remove(&key).is_some() | self.gone.remove(&key).is_some();
+        if self.forget_key(&key) {
+            self.note(key, None, None);
+        }
     }
 
     /// Forgets what ended long ago, and the oldest where there are too many; gives what it forgot.
     pub fn forget(&mut self, now: Timestamp) -> Vec<Key> {
-        let old = |at: &Timestamp| now.duration_since(*at).unsigned_abs() > REMEMBERED;
-        let mut forgotten: Vec<Key> =
-            self.gone.iter().filter(|(_, at)| old(at)).map(|(key, _)| *key).collect();
-        let excess = (self.gone.len() - forgotten.len()).saturating_sub(MOST);
-        if excess > 0 {
-            let mut by_age: Vec<_> =
-                self.gone.iter().filter(|(_, at)| !old(at)).map(|(k, at)| (*at, *k)).collect();
-            by_age.sort_unstable();
-            forgotten.extend(by_age.into_iter().take(excess).map(|(_, key)| key));
-        }
-        for key in &forgotten {
-            self.gone.remove(key);
-            self.changed = true;
+        let mut forgotten = Vec::new();
+        while let Some((at, key)) = self.by_age.first().copied() {
+            if self.gone.len() <= MOST && now.duration_since(at).unsigned_abs() <= REMEMBERED {
+                break;
+            }
+            self.take_gone(&key);
+            let seen = self.seen.get(&key).copied();
+            self.note(key, seen, None);
+            forgotten.push(key);
         }
         forgotten
     }
@@ -123,29 +163,81 @@ impl Lives {
         self.gone.keys().copied()
     }
 
-    /// Writes what has changed. A failure is a warning: routing goes on, and the next change tries again.
-    pub fn save(&mut self) {
-        let Some(path) = self.path.as_ref().filter(|_| self.changed) else { return };
-        let texts =
-            |map: &BTreeMap<Key, Timestamp>| map.iter().map(|(key, at)| (key.to_string(), *at)).collect();
-        let stored = Stored { seen: texts(&self.seen), gone: texts(&self.gone) };
-        let saved =
-            serde_json::to_vec(&stored).map_err(std::io::Error::from).and_then(|b| disk::replace(path, &b));
-        match saved {
-            Ok(()) => self.changed = false,
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "the lives of previews can't be kept")
-            }
+    fn set_gone(&mut self, key: Key, at: Timestamp) {
+        self.gone.insert(key, at);
+        self.by_age.insert((at, key));
+    }
+
+    fn take_gone(&mut self, key: &Key) -> bool {
+        self.gone.remove(key).is_some_and(|at| self.by_age.remove(&(at, *key)))
+    }
+
+    fn forget_key(&mut self, key: &Key) -> bool {
+        self.take_gone(key) | self.seen.remove(key).is_some()
+    }
+
+    fn note(&mut self, key: Key, seen: Option<Moment>, gone: Option<Timestamp>) {
+        if self.path.is_none() || self.is_stale {
+            return;
+        }
+        // Writing to memory does not fail.
+        let _ = write_line(&mut self.pending, key, seen, gone);
+        self.lines += 1;
+    }
+
+    /// Writes what has changed; `table` knows of the keys that are in it. A failure is a warning: routing goes on, and
+    /// the next call tries again.
+    pub fn save(&mut self, table: &Table) {
+        let Some(path) = &self.path else { return };
+        let keys = self.seen.len() + self.gone.len() + table.preview_count();
+        let saved = if self.is_stale || self.lines > 2 * keys + SPARE {
+            self.lines = keys;
+            disk::replace_with(path, |file| self.write_all(file, table))
+        } else if self.pending.is_empty() {
+            return;
+        } else {
+            disk::append(path, &self.pending)
+        };
+        // After a failure nobody knows what of it is there.
+        self.is_stale = saved.is_err();
+        self.pending = Vec::new();
+        if let Err(error) = saved {
+            tracing::warn!(path = %path.display(), %error, "the lives of previews can't be kept");
         }
     }
+
+    fn write_all(&self, file: &mut BufWriter<File>, table: &Table) -> io::Result<()> {
+        for preview in table.previews().filter(|preview| preview.since.get().is_some()) {
+            write_line(file, preview.key, Some(preview.since), None)?;
+        }
+        for (key, seen) in &self.seen {
+            write_line(file, *key, Some(*seen), self.gone.get(key).copied())?;
+        }
+        for (key, gone) in self.gone.iter().filter(|(key, _)| !self.seen.contains_key(*key)) {
+            write_line(file, *key, None, Some(*gone))?;
+        }
+        Ok(())
+    }
+}
+
+fn write_line(
+    to: &mut impl Write,
+    key: Key,
+    seen: Option<Moment>,
+    gone: Option<Timestamp>,
+) -> io::Result<()> {
+    let line = Line { key: key.as_str(), seen: seen.and_then(Moment::get), gone };
+    serde_json::to_writer(&mut *to, &line)?;
+    to.write_all(b"\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::{estate, key};
 
-    fn key(text: &str) -> Key {
-        Key::bare(text).unwrap()
+    fn end(lives: &mut Lives, text: &str, now: Timestamp) -> Option<Timestamp> {
+        lives.first(key(text), now).get()
     }
 
     #[test]
@@ -154,15 +246,25 @@ mod tests {
         let start = Timestamp::from_second(1_000_000).unwrap();
         let hour = Duration::from_secs(3600);
         let mut lives = Lives::open(folder.path());
-        let end = lives.end(key("42"), Some(hour), start);
+        lives.save(estate());
+        assert_eq!(end(&mut lives, "4", start), Some(start));
         lives.removed(key("7"), start);
-        lives.save();
+        lives.save(estate());
+        for _ in 0..2 {
+            let mut lives = Lives::open(folder.path());
+            assert_eq!(end(&mut lives, "4", start + hour), Some(start));
+            assert_eq!(lives.gone().collect::<Vec<_>>(), [key("7")]);
+            // The second time the whole file is what was written, the first time lines.
+            lives.save(estate());
+        }
         let mut lives = Lives::open(folder.path());
-        let later = start + hour / 2;
-        assert_eq!(lives.end(key("42"), Some(hour), later), end);
-        assert_eq!(lives.gone().collect::<Vec<_>>(), [key("7")]);
-        lives.renew(key("42"));
-        assert!(lives.end(key("42"), Some(hour), later) > end);
+        lives.save(estate());
+        lives.renew(key("4"));
+        lives.renew(key("7"));
+        lives.save(estate());
+        let mut lives = Lives::open(folder.path());
+        assert_eq!(end(&mut lives, "4", start + hour), Some(start + hour));
+        assert_eq!(lives.gone().count(), 0);
     }
 
     #[test]
@@ -180,9 +282,29 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_is_begun_anew() {
+    fn the_file_is_written_anew_before_it_grows_without_end() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(FILE), "{").unwrap();
-        assert_eq!(Lives::open(folder.path()).gone().count(), 0);
+        let mut lives = Lives::open(folder.path());
+        lives.save(estate());
+        for number in 0..SPARE + 100 {
+            lives.removed(key("9"), Timestamp::from_second(i64::try_from(number).unwrap()).unwrap());
+        }
+        lives.save(estate());
+        let text = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
+        assert_eq!(text.lines().count(), 1);
+    }
+
+    #[test]
+    fn half_a_line_costs_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        let start = Timestamp::from_second(1_000_000).unwrap();
+        std::fs::write(&path, "{\"key\":\"9\",\"seen\":\"1970-01-12T13:46:40Z\"}\n{\"key\":\"8\",\"see")
+            .unwrap();
+        let mut lives = Lives::open(folder.path());
+        lives.save(estate());
+        assert_eq!(end(&mut lives, "9", start + REMEMBERED), Some(start));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.lines().all(|line| serde_json::from_str::<Line<'_>>(line).is_ok()), "{text}");
     }
 }

@@ -5,23 +5,33 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// Events that may wait; when more come, everything is read again.
 const QUEUE: usize = 4096;
-/// Changes come in bursts (write, rename, chmod): this long after the first one they are looked at together.
+/// A file that is being written says little: this long after the first event of it it is looked at, unless an event
+/// says before that the writer has finished.
 const SETTLE: Duration = Duration::from_millis(50);
 
 /// Watches folders.
 pub struct Watch {
     watcher: Option<RecommendedWatcher>,
-    events: mpsc::Receiver<Option<PathBuf>>,
+    events: mpsc::Receiver<Event>,
     folders: BTreeSet<PathBuf>,
     /// What was noted, and when it is looked at.
     pending: Changed,
     due: Option<Instant>,
+}
+
+/// What the system says.
+enum Event {
+    /// Something about this path, and whether it is whole: renamed, removed, or closed by who wrote it.
+    Path(PathBuf, bool),
+    /// Something was missed.
+    Missed,
 }
 
 /// What has changed.
@@ -39,18 +49,22 @@ impl Watch {
         let (send, events) = mpsc::channel(QUEUE);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else {
-                let _ = send.try_send(None);
+                let _ = send.try_send(Event::Missed);
                 return;
             };
-            if matches!(event.kind, EventKind::Access(_)) {
-                return;
-            }
+            let is_whole = match event.kind {
+                EventKind::Access(AccessKind::Close(AccessMode::Write))
+                | EventKind::Modify(ModifyKind::Name(_))
+                | EventKind::Remove(_) => true,
+                EventKind::Access(_) => return,
+                _ => false,
+            };
             if event.need_rescan() {
-                let _ = send.try_send(None);
+                let _ = send.try_send(Event::Missed);
             }
             for path in event.paths {
                 // A full queue already says that there is something to look at.
-                let _ = send.try_send(Some(path));
+                let _ = send.try_send(Event::Path(path, is_whole));
             }
         });
         let watcher = watcher
@@ -91,18 +105,20 @@ impl Watch {
 
     /// Waits for a change, and for those that come with it. Dropped while it waits, it loses none.
     pub async fn changed(&mut self) -> Changed {
-        let due = match self.due {
-            Some(due) => due,
-            None => {
-                match self.events.recv().await {
-                    Some(first) => self.pending.note(first),
-                    // No watcher: the poll is all there is.
-                    None => std::future::pending::<()>().await,
-                }
-                *self.due.insert(Instant::now() + SETTLE)
+        loop {
+            let event = match self.due {
+                None => self.events.recv().await,
+                Some(due) => match tokio::time::timeout_at(due, self.events.recv()).await {
+                    Ok(event) => event,
+                    Err(_) => break,
+                },
+            };
+            match event {
+                Some(event) => self.note(event),
+                // No watcher: the poll is all there is.
+                None => std::future::pending::<()>().await,
             }
-        };
-        tokio::time::sleep_until(due).await;
+        }
         self.due = None;
         let mut more = 0;
         while let Ok(event) = self.events.try_recv() {
@@ -111,6 +127,14 @@ impl Watch {
         }
         self.pending.all |= more >= QUEUE;
         std::mem::take(&mut self.pending)
+    }
+
+    fn note(&mut self, event: Event) {
+        let now = Instant::now();
+        let is_whole = matches!(event, Event::Path(_, true));
+        self.pending.note(event);
+        let due = if is_whole { now } else { now + SETTLE };
+        self.due = Some(self.due.map_or(due, |before| before.min(due)));
     }
 }
 
@@ -121,12 +145,12 @@ impl Default for Watch {
 }
 
 impl Changed {
-    fn note(&mut self, event: Option<PathBuf>) {
+    fn note(&mut self, event: Event) {
         match event {
-            Some(path) => {
+            Event::Path(path, _) => {
                 self.paths.insert(path);
             }
-            None => self.all = true,
+            Event::Missed => self.all = true,
         }
     }
 }
@@ -152,5 +176,30 @@ mod tests {
             }
         });
         assert!(seen.await.unwrap().paths.contains(&file));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_whole_is_seen_at_once_and_another_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let (hidden, file) = (folder.path().join(".42"), folder.path().join("42.yaml"));
+        std::fs::write(&hidden, "x").unwrap();
+        let mut watch = Watch::new();
+        watch.only([], [folder.path().to_owned()]);
+        if watch.watcher.is_none() {
+            return;
+        }
+        std::fs::rename(&hidden, &file).unwrap();
+        while !watch.pending.paths.contains(&file) {
+            let event = watch.events.recv().await.unwrap();
+            watch.note(event);
+        }
+        assert!(watch.due.unwrap() <= Instant::now());
+        watch.changed().await;
+        // It is open still.
+        let mut open = std::fs::File::create(&file).unwrap();
+        std::io::Write::write_all(&mut open, b"y").unwrap();
+        let event = watch.events.recv().await.unwrap();
+        watch.note(event);
+        assert!(watch.due.unwrap() > Instant::now());
     }
 }

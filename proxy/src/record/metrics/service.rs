@@ -1,6 +1,6 @@
 //! What is counted for one service, and for one preview.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::cell::{Counter, PerWorker};
@@ -184,33 +184,47 @@ impl SideTotals {
     }
 }
 
-/// The counters of one preview, shared by all workers: a preview is one person's traffic.
+/// The counters of one preview, shared by all workers: a preview is one person's traffic. Most previews of a large
+/// table have none, so they are made when the first request comes.
 #[derive(Debug, Default)]
-pub struct PreviewStats {
+pub struct PreviewStats(OnceLock<Arc<Counts>>);
+
+#[derive(Debug, Default)]
+struct Counts {
     requests: [Counter; Side::ALL.len()],
     errors: Counter,
 }
 
 impl PreviewStats {
+    /// The same counters, for the next version of the preview: requests that still hold this one go on counting.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self(OnceLock::from(Arc::clone(self.counts())))
+    }
+
+    fn counts(&self) -> &Arc<Counts> {
+        self.0.get_or_init(Arc::default)
+    }
+
     /// Counts a request that named this preview, by the side that answered.
     pub fn record(&self, side: Side) {
-        if let Some(requests) = self.requests.get(side.index()) {
+        if let Some(requests) = self.counts().requests.get(side.index()) {
             requests.inc();
         }
     }
 
     /// Counts a request that named this preview and that the proxy had to answer by itself.
     pub fn error(&self) {
-        self.errors.inc();
+        self.counts().errors.inc();
     }
 
     /// How many requests this side answered.
     pub fn requests(&self, side: Side) -> u64 {
-        self.requests.get(side.index()).map_or(0, Counter::get)
+        self.0.get().and_then(|counts| counts.requests.get(side.index())).map_or(0, Counter::get)
     }
 
     /// How many requests the proxy had to answer by itself.
     pub fn errors(&self) -> u64 {
-        self.errors.get()
+        self.0.get().map_or(0, |counts| counts.errors.get())
     }
 }

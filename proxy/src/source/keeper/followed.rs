@@ -12,9 +12,10 @@ use sidetrack_config::stream::{self, Item};
 use sidetrack_config::{Key, read_route};
 
 use super::slots::{Slot, Slots};
-use super::{Conflict, Keeper, Lives, warn_of_restart};
+use super::{Conflict, Keeper, Lives, warn_of_restart, without_previews};
 use crate::accept::tls::Provided;
 use crate::record::metrics::Metrics;
+use crate::route::build::About;
 use crate::route::hosts::Routes;
 use crate::route::table::{Estate, Preview, Service};
 use crate::source::stream::mirror::{Change, Changes};
@@ -114,7 +115,7 @@ impl Keeper {
         certificates: Arc<Provided>,
     ) -> Result<Self, String> {
         let taken = Taken::new(&[], &config.domains, &config.carriers);
-        let mut keeper = Self::empty(path, config, workers, metrics, Lives::unkept())?;
+        let mut keeper = Self::empty(path, &config, workers, metrics, Lives::unkept())?;
         keeper.followed = Some(Box::new(Followed {
             url: url.into(),
             slots: Slots::default(),
@@ -197,7 +198,7 @@ impl Keeper {
         let mut estate = self.builder.estate(&checked.config)?;
         estate.waiting = self.table.estate.waiting.clone();
         warn_of_restart(&self.config, &checked.config);
-        self.config = checked.config;
+        self.config = without_previews(&checked.config);
         self.table.estate = Arc::new(estate);
         if let Some(mut followed) = self.followed.take() {
             let now = Timestamp::now();
@@ -230,7 +231,7 @@ impl Keeper {
         if !followed.slots.is_wasteful() {
             return;
         }
-        let forks = self.table.previews().flat_map(|preview| preview.forks.iter().map(|(number, _)| *number));
+        let forks = self.table.previews().flat_map(|preview| preview.forks.iter().map(|(number, _)| number));
         let backends = followed.routes.values().flat_map(|route| match &route.action {
             model::Action::Forward(backends) => backends.as_slice(),
             model::Action::Redirect(_) => &[],
@@ -327,11 +328,12 @@ impl Keeper {
             return;
         }
         let is_meant =
-            |preview: &&Arc<Preview>| preview.forks.iter().any(|(number, _)| moved.contains(number));
+            |preview: &&Arc<Preview>| preview.forks.iter().any(|(number, _)| moved.contains(&number));
         let meant: Vec<_> = self.table.previews().filter(is_meant).map(Arc::clone).collect();
         for preview in meant {
             // With the names that it has: no other preview has them.
-            let _ = self.place(preview.key, &model_of(&preview), preview.expires, None, now);
+            let about = About { expires: preview.expires(), ..About::default() };
+            let _ = self.place(preview.key, &model_of(&preview), about, now);
         }
     }
 
@@ -361,11 +363,6 @@ impl Keeper {
         }
     }
 
-    fn take_out(&mut self, key: &Key) -> Option<Arc<Preview>> {
-        self.forget(key);
-        self.table.remove(key)
-    }
-
     /// Puts in a preview with all names that it can have, and says which it can't.
     fn set_preview(
         &mut self,
@@ -377,10 +374,11 @@ impl Keeper {
         let key = item.key;
         let mut problems = Vec::new();
         let mut preview = followed.preview(item, &mut problems);
-        let stats = before.map(|before| Arc::clone(&before.stats));
         // Each turn takes a name away, so there are as many as there are names at most.
         for _ in 0..=preview.aliases.len() + preview.hosts.len() {
-            let Err(conflict) = self.place(key, &preview, item.expires, stats.clone(), now) else { break };
+            let stats = before.as_ref().map(|before| before.stats.share()).unwrap_or_default();
+            let about = About { expires: item.expires, stats, ..About::default() };
+            let Err(conflict) = self.place(key, &preview, about, now) else { break };
             problems.push(conflict.to_string());
             match conflict {
                 Conflict::Alias(alias, _) => preview.aliases.retain(|other| *other != alias),
@@ -438,21 +436,21 @@ impl Keeper {
     /// A preview of the table as it travels.
     fn item_of(&self, preview: &Preview) -> stream::Preview {
         let forks = preview.forks.iter().filter_map(|(number, endpoints)| {
-            let name = self.config.services.get(*number)?.name.clone();
+            let name = self.config.services.get(number)?.name.clone();
             Some((name, endpoints.iter().map(|endpoint| endpoint.address).collect()))
         });
         stream::Preview {
             key: preview.key,
             forks: forks.collect(),
             parents: preview.parents.to_vec(),
-            aliases: preview.aliases.to_vec(),
-            hosts: preview.hosts.to_vec(),
+            aliases: preview.aliases().to_vec(),
+            hosts: preview.hosts().to_vec(),
             on_fork_down: match preview.on_fork_down {
                 model::OnForkDown::Fail => stream::OnForkDown::Fail,
                 model::OnForkDown::Baseline => stream::OnForkDown::Baseline,
                 model::OnForkDown::Hold => stream::OnForkDown::Hold,
             },
-            expires: preview.expires,
+            expires: preview.expires(),
         }
     }
 }
@@ -467,8 +465,8 @@ impl Followed {
 
     /// Whether nobody else has taken a name of `preview`.
     fn allows(&self, preview: &Preview) -> bool {
-        preview.aliases.iter().all(|alias| self.taken.alias(alias.as_str()).is_ok())
-            && preview.hosts.iter().all(|host| self.taken.host(host).is_ok())
+        preview.aliases().iter().all(|alias| self.taken.alias(alias.as_str()).is_ok())
+            && preview.hosts().iter().all(|host| self.taken.host(host).is_ok())
     }
 
     /// A preview of the model, without the names that routes and domains have.
@@ -503,16 +501,16 @@ impl Followed {
 /// A preview of the table as one of the model.
 fn model_of(preview: &Preview) -> model::Preview {
     let forks = preview.forks.iter().map(|(number, endpoints)| {
-        (*number, endpoints.iter().map(|endpoint| Endpoint::Address(endpoint.address)).collect())
+        (number, endpoints.iter().map(|endpoint| Endpoint::Address(endpoint.address)).collect())
     });
     model::Preview {
         forks: forks.collect(),
         parents: preview.parents.to_vec(),
-        aliases: preview.aliases.to_vec(),
-        hosts: preview.hosts.to_vec(),
+        aliases: preview.aliases().to_vec(),
+        hosts: preview.hosts().to_vec(),
         ttl: None,
         on_fork_down: preview.on_fork_down,
-        access: preview.access.clone(),
+        access: preview.access().cloned(),
     }
 }
 

@@ -62,10 +62,10 @@ fn told(keeper: &Keeper) -> String {
     }
     for preview in table.previews() {
         let mut line = format!("preview {}", preview.key);
-        for (number, list) in &preview.forks {
-            let _ = write!(line, " {}={}", name(*number), endpoints(list));
+        for (number, list) in preview.forks.iter() {
+            let _ = write!(line, " {}={}", name(number), endpoints(list));
         }
-        for alias in &preview.aliases {
+        for alias in preview.aliases() {
             assert_eq!(table.alias(alias), Some(preview.key));
             let _ = write!(line, " alias {alias}");
         }
@@ -163,7 +163,9 @@ fn numbers_of_services_that_are_gone_are_used_again() {
 fn an_endpoint_keeps_its_identity() {
     let mut keeper = keeper();
     keeper.apply(1, &Changes::from([service("s0", 1, "http1"), preview("a", "s0", 1, &[])])).unwrap();
-    let id = |keeper: &Keeper| keeper.published().load().preview(&key("a")).unwrap().forks[0].1[0].id;
+    let id = |keeper: &Keeper| {
+        keeper.published().load().preview(&key("a")).unwrap().forks.iter().next().unwrap().1[0].id
+    };
     let before = id(&keeper);
     keeper.apply(2, &Changes::from([service("s0", 2, "http1"), preview("a", "s0", 1, &["x-a"])])).unwrap();
     assert_eq!(id(&keeper), before, "its connections go on");

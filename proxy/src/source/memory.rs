@@ -1,0 +1,47 @@
+//! Giving memory back: what it takes to read a table, or what a table took that is gone, must not stay with an idle
+//! process.
+
+use std::path::Path;
+
+use sidetrack_config::check::Checked;
+use sidetrack_config::{Owner, Problems, load_for};
+
+/// Reads a configuration on a thread that ends with it. What that takes meanwhile is several times the configuration
+/// and lies between its parts; the allocator has a heap for each thread, and gives all of this one's back once nothing
+/// in it is left. So what is to stay must be copied.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_apart(path: &Path, owner: Owner) -> Result<Checked, Problems> {
+    let load = || load_for(path, owner);
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("configuration".to_owned()).spawn_scoped(scope, load);
+        // Without a thread, here: more memory beats no configuration.
+        thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(load)
+    })
+}
+
+/// More than the allocator has at hand, so that it must look at all of its memory.
+const LARGE: usize = 1 << 20;
+
+/// The time after a change, in which what it let go of goes back to the system. The allocator keeps a free page for a
+/// second, and then waits until it is asked for a large piece; a proxy in which nothing happens asks for none.
+#[derive(Debug, Default)]
+pub struct Settling(u8);
+
+impl Settling {
+    /// A change was made.
+    pub fn begin(&mut self) {
+        // Workers hold a table for up to a second, and the allocator a page for one more.
+        self.0 = 5;
+    }
+
+    /// A second has passed.
+    pub fn step(&mut self) {
+        if self.0 > 0 {
+            self.0 -= 1;
+            // Never written, so it costs no page.
+            drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE)));
+        }
+    }
+}
