@@ -7,12 +7,9 @@
 //! is in the configuration), and at that size a scan of the index is quicker than any hash.
 
 use std::fmt;
-use std::ops::Range;
 
-use crate::h1::Fault;
-use crate::h1::scan::{self, FieldLine};
+use crate::h1::{Fault, offset};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use smallvec::SmallVec;
 
 /// The fields of a message, in order. A name may come more than once.
 #[derive(Clone, Default)]
@@ -34,8 +31,6 @@ struct Line {
     tag: u16,
 }
 
-/// How many lines a head has, as a guess: room for them is made before they are counted.
-const COMMON: usize = 12;
 /// Between name and value.
 const COLON: &[u8] = b": ";
 /// Behind the value.
@@ -85,15 +80,33 @@ fn index(at: u32) -> usize {
     usize::try_from(at).unwrap_or(usize::MAX)
 }
 
+/// The same byte eight times.
+const fn eight(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
 /// Whether bytes may stand in a value (RFC 9110 section 5.5): no control characters but the tab. This is what keeps a
 /// value that we put together from ending its line and beginning another.
 #[inline]
 fn is_value(bytes: &[u8]) -> bool {
+    let is_bad = |byte: &u8| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f;
+    // Eight bytes at a time: a borrow out of a byte below the blank, or a zero where 0x7f was, sets its highest bit. A
+    // tab does so, too, and is looked at again.
     let (eights, rest) = bytes.as_chunks::<8>();
-    let is_clean = |bytes: &[u8]| !bytes.iter().any(|byte| scan::is_control(*byte));
-    // A tab is taken for a control character there, and looked at again.
-    let may_be = eights.iter().any(|bytes| scan::may_have_controls(u64::from_ne_bytes(*bytes)));
-    is_clean(rest) && (!may_be || is_clean(bytes))
+    let mut odd = 0;
+    for eight_bytes in eights {
+        let word = u64::from_ne_bytes(*eight_bytes);
+        let delete = word ^ eight(0x7f);
+        odd |= (word.wrapping_sub(eight(b' ')) & !word) | (delete.wrapping_sub(eight(1)) & !delete);
+    }
+    !rest.iter().any(is_bad) && (odd & eight(0x80) == 0 || !bytes.iter().any(is_bad))
+}
+
+/// Whether a line of `head` ends at this place, but for blanks.
+fn is_blank_to_end(head: &[u8], from: usize) -> bool {
+    let rest = head.get(from..).unwrap_or_default();
+    let blanks = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    rest.get(blanks..).is_some_and(|rest| rest.starts_with(END))
 }
 
 /// Whether there may be a capital in a name. Of the characters of a token those and `^` and `_` have 0x40 without 0x20.
@@ -101,7 +114,7 @@ fn is_value(bytes: &[u8]) -> bool {
 fn may_have_capitals(name: &[u8]) -> bool {
     let odd = |bytes: &[u8; 8]| {
         let word = u64::from_ne_bytes(*bytes);
-        word & !(word << 1) & scan::eight(0x40)
+        word & !(word << 1) & eight(0x40)
     };
     match name.last_chunk::<8>() {
         // The last eight bytes may have been looked at in part, which is no harm.
@@ -116,67 +129,41 @@ impl Fields {
         Self { text: Vec::with_capacity(bytes), lines: Vec::with_capacity(lines), seen: 0 }
     }
 
-    /// Reads the lines of `head` from `from` on, up to the empty one, at most so many; gives them, with their names in lower
-    /// case and room for so many lines more in so many bytes, and where the body begins. `None`: there is more to come.
-    /// `note` is told of each line.
+    /// The lines that a parser has read of `head`: names are tokens in any case, values hold no control character. With
+    /// room for so many lines more, in so many bytes. `note` is told of each line, its name in lower case.
     ///
     /// # Errors
-    /// They are malformed or too many; what `note` says.
-    pub fn read(
+    /// A line that ends in LF alone, where some readers end a line and others don't (RFC 9112 section 2.2 lets them); what
+    /// `note` says.
+    pub fn parsed(
         head: &[u8],
-        from: usize,
-        most: usize,
+        lines: &[httparse::Header<'_>],
         room: (usize, usize),
         mut note: impl FnMut(&[u8], &[u8]) -> Result<(), Fault>,
-    ) -> Result<Option<(Self, usize)>, Fault> {
-        let mut fields = Self::with_room(COMMON + room.0, 0);
-        // Those that don't stand there as we write them, and what they are.
-        let mut odd: SmallVec<[(usize, FieldLine); 1]> = SmallVec::new();
-        let mut at = from;
-        let length = loop {
-            match scan::fields_end(head, at)? {
-                None => return Ok(None),
-                Some(Some(length)) => break length,
-                Some(None) => {}
-            }
-            let Some(line) = scan::field_line(head, at)? else { return Ok(None) };
-            if fields.lines.len() == most {
-                return Err(Fault::TooLarge("the number of fields is"));
-            }
-            let is_plain = line.value.start == line.name.end + COLON.len()
-                && line.value.end + END.len() == line.next
-                && head.get(line.name.end + 1) == Some(&b' ');
-            let name = head.get(line.name.clone()).unwrap_or_default();
-            let tag = tag(name);
-            let Some(plain) = Line::new(line.name.start, name.len(), line.next) else {
-                return Err(Fault::TooLarge("the fields are"));
-            };
-            fields.seen |= bit(tag);
-            fields.lines.push(Line { tag, ..plain });
-            at = line.next;
-            if !is_plain {
-                odd.push((fields.lines.len() - 1, line));
-            }
-        };
-        fields.text.reserve(length + room.1);
-        fields.text.extend_from_slice(head.get(..length).unwrap_or_default());
-        for (number, line) in odd {
-            let part = |place: Range<usize>| head.get(place).unwrap_or_default();
-            let written = fields.write_line(part(line.name), part(line.value));
-            if let (Some(slot), Some(written)) = (fields.lines.get_mut(number), written) {
-                *slot = Line { tag: slot.tag, ..written };
-            }
-        }
-        let Self { text, lines, .. } = &mut fields;
+    ) -> Result<Self, Fault> {
+        let mut fields = Self::with_room(lines.len() + room.0, head.len() + room.1);
+        fields.text.extend_from_slice(head);
         for line in lines {
-            let start = index(line.start);
-            let name = text.get_mut(start..start + usize::from(line.name)).unwrap_or_default();
-            if may_have_capitals(name) {
-                name.make_ascii_lowercase();
+            let (name, value) = (line.name.as_bytes(), line.value);
+            let (start, at) = (offset(head, name), offset(head, value));
+            let (colon, end) = (start + name.len(), at + value.len());
+            // Nearly all of them stand there as we write them, and are copied with the whole.
+            let is_plain = at == colon + COLON.len()
+                && head.get(colon..at) == Some(COLON)
+                && head.get(end..end + END.len()) == Some(END);
+            // An empty value may stand anywhere.
+            if !is_plain && !is_blank_to_end(head, if value.is_empty() { colon + 1 } else { end }) {
+                return Err(Fault::Malformed("a line of the head ends without CR"));
             }
-            note(line.name(text), line.value(text))?;
+            match Line::new(start, name.len(), end + END.len()).filter(|_| is_plain) {
+                Some(line) => fields.index_line(line, name),
+                None => fields.push(name, value),
+            }
+            if let Some(line) = fields.lines.last() {
+                note(line.name(&fields.text), value)?;
+            }
         }
-        Ok(Some((fields, length)))
+        Ok(fields)
     }
 
     /// Adds a line. `name` is a token in lower case. A value that can't stand in a field is left out.
@@ -232,12 +219,31 @@ impl Fields {
         lines.extend(new);
     }
 
+    fn push(&mut self, name: &[u8], value: &[u8]) {
+        if let Some(line) = self.write_line(name, value) {
+            self.index_line(line, name);
+        }
+    }
+
     /// Adds a line whose name is in lower case.
     fn push_tagged(&mut self, name: &[u8], tag: u16, value: &[u8]) {
         if let Some(line) = self.write_line(name, value) {
             self.seen |= bit(tag);
             self.lines.push(Line { tag, ..line });
         }
+    }
+
+    /// Adds a line of the text to the index, its `name` in lower case.
+    #[inline]
+    fn index_line(&mut self, line: Line, name: &[u8]) {
+        if may_have_capitals(name) {
+            let start = index(line.start);
+            let written = self.text.get_mut(start..start + name.len()).unwrap_or_default();
+            written.make_ascii_lowercase();
+        }
+        let tag = tag(name);
+        self.seen |= bit(tag);
+        self.lines.push(Line { tag, ..line });
     }
 
     /// Writes a line behind the others; `None`: there is no room for it.
@@ -378,8 +384,7 @@ impl Fields {
         let bytes = map.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
         let mut fields = Self::with_room(map.len() + room, bytes + room * 48);
         for (name, value) in map {
-            let name = name.as_str().as_bytes();
-            fields.push_tagged(name, tag(name), value.as_bytes());
+            fields.push(name.as_str().as_bytes(), value.as_bytes());
         }
         fields
     }
@@ -467,13 +472,14 @@ mod tests {
     #[test]
     fn names_come_in_lower_case_from_a_parser() {
         let head = b"X-Pr-ID: 42\r\nHOST:a\r\nEmpty:\r\nX-B:  1 \t\r\nLast: 2\r\n\r\n";
+        let mut lines = [httparse::EMPTY_HEADER; 8];
+        let (_, lines) = httparse::parse_headers(head, &mut lines).unwrap().unwrap();
         let mut names = Vec::new();
         let note = |name: &[u8], value: &[u8]| {
             names.push([name, b"=", value].concat());
             Ok(())
         };
-        let (all, length) = Fields::read(head, 0, 5, (0, 0), note).unwrap().unwrap();
-        assert_eq!(length, head.len());
+        let all = Fields::parsed(head, lines, (0, 0), note).unwrap();
         assert_eq!(names.concat(), b"x-pr-id=42host=aempty=x-b=1last=2");
         assert_eq!(all.text("x-pr-id"), Some("42"));
         let wanted = "x-pr-id: 42\r\nhost: a\r\nempty: \r\nx-b: 1\r\nlast: 2\r\n";

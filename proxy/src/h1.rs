@@ -8,7 +8,6 @@ pub mod buffer;
 pub mod control;
 pub mod request;
 pub mod response;
-pub mod scan;
 pub mod write;
 
 /// What is wrong with a message.
@@ -24,3 +23,28 @@ pub enum Fault {
 
 /// The most fields of a head that is not a client's (that has its own limit), and of trailers.
 pub const FIELDS: usize = 100;
+
+/// Whether the line before the fields and the empty one behind them end in CR LF, and not in LF alone, where some readers
+/// end a line and others don't (RFC 9112 section 2.2 lets them); those of the fields are looked at where they are read.
+/// `bytes` are the whole, `lines` what the parser made of them.
+pub fn has_whole_ends(bytes: &[u8], lines: &[httparse::Header<'_>]) -> bool {
+    let fields = match lines.first() {
+        Some(line) => offset(bytes, line.name.as_bytes()),
+        None => bytes.len().saturating_sub(2),
+    };
+    let is_begun = fields == 0 || bytes.get(fields.saturating_sub(2)..fields) == Some(b"\r\n");
+    is_begun && (bytes == b"\r\n" || bytes.ends_with(b"\r\n\r\n"))
+}
+
+/// Where `part`, which is a part of `whole`, begins in it.
+pub fn offset(whole: &[u8], part: &[u8]) -> usize {
+    part.as_ptr().addr().saturating_sub(whole.as_ptr().addr())
+}
+
+/// Room for the fields of a head, on the stack.
+pub type Lines<'b> = [std::mem::MaybeUninit<httparse::Header<'b>>; FIELDS];
+
+/// That room, empty.
+pub const fn lines<'b>() -> Lines<'b> {
+    [const { std::mem::MaybeUninit::uninit() }; FIELDS]
+}

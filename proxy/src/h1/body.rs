@@ -1,7 +1,7 @@
 //! Where a body ends: by length, by chunks (RFC 9112 section 7.1), or with its connection. Pure: it is shown bytes and
 //! says what they are.
 
-use super::{FIELDS, Fault};
+use super::{FIELDS, Fault, has_whole_ends};
 use crate::fields::Fields;
 
 /// The most bytes of one chunk's line.
@@ -166,16 +166,26 @@ impl Decoder {
     }
 
     fn fields(&mut self, bytes: &[u8]) -> Result<Next, Fault> {
-        match Fields::read(bytes, 0, FIELDS, (0, 0), |_, _| Ok(())) {
-            Ok(Some((_, length))) if length > TRAILERS => Err(Fault::TooLarge("the trailers are")),
-            Ok(Some((trailers, length))) => {
+        let mut lines = [httparse::EMPTY_HEADER; FIELDS];
+        match httparse::parse_headers(bytes, &mut lines) {
+            Ok(httparse::Status::Complete((length, fields))) => {
+                if length > TRAILERS {
+                    return Err(Fault::TooLarge("the trailers are"));
+                }
+                let whole = bytes.get(..length).unwrap_or_default();
+                if !has_whole_ends(whole, fields) {
+                    return Err(Fault::Malformed("a line of the trailers ends without CR"));
+                }
+                let trailers = Fields::parsed(whole, fields, (0, 0), |_, _| Ok(()))?;
                 self.trailers = (!trailers.is_empty()).then_some(trailers);
                 self.state = State::Ended;
                 Ok(Next::Framing(length))
             }
-            Ok(None) if bytes.len() < TRAILERS => Ok(Next::More),
-            Ok(None) | Err(Fault::TooLarge(_)) => Err(Fault::TooLarge("the trailers are")),
-            Err(fault) => Err(fault),
+            Ok(httparse::Status::Partial) if bytes.len() < TRAILERS => Ok(Next::More),
+            Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+                Err(Fault::TooLarge("the trailers are"))
+            }
+            Err(_) => Err(Fault::Malformed("the trailers are malformed")),
         }
     }
 }

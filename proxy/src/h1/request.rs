@@ -1,13 +1,13 @@
 //! The head of a client's request.
 
-use std::ops::Range;
+use std::mem::MaybeUninit;
 
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Uri, Version};
 
 use super::body::Decoder;
 use super::control::Control;
-use super::{Fault, scan};
+use super::{Fault, has_whole_ends, lines, offset};
 use crate::fields::Fields;
 use crate::head::RequestHead;
 
@@ -35,21 +35,40 @@ const ADDED: (usize, usize) = (14, 768);
 /// # Errors
 /// It is malformed, too large, or its body has no end that everybody would see in the same place.
 pub fn parse(bytes: &[u8], most: usize) -> Result<Option<(Received, usize)>, Fault> {
-    let Some(line) = scan::request_line(bytes)? else { return Ok(None) };
-    let is_http10 = line.is_http10;
+    let mut few = lines();
+    let mut many = Vec::new();
+    let lines = match few.get_mut(..most) {
+        Some(lines) => lines,
+        None => {
+            many.resize_with(most, MaybeUninit::uninit);
+            many.as_mut_slice()
+        }
+    };
+    let mut request = httparse::Request::new(&mut []);
+    let length = match request.parse_with_uninit_headers(bytes, lines) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => return Err(fault(error)),
+    };
+    let whole = bytes.get(..length).unwrap_or_default();
+    let method = request.method.unwrap_or_default();
+    // Empty lines before a request are those of a client that ends its body in one too many (RFC 9112 section 2.2).
+    let before = whole.get(..offset(whole, method.as_bytes())).unwrap_or_default();
+    if !has_whole_ends(whole, request.headers) || before.chunks(2).any(|end| end != b"\r\n") {
+        return Err(Fault::Malformed("a line of the head ends without CR"));
+    }
+    let is_http10 = request.version == Some(0);
     let mut control = Control::default();
     let mut expects = false;
-    let read = Fields::read(bytes, line.next, most, ADDED, |name, value| {
+    let fields = Fields::parsed(whole, request.headers, ADDED, |name, value| {
         expects |= name == b"expect" && value.eq_ignore_ascii_case(b"100-continue");
         control.note(name, value)
-    });
-    let Some((fields, length)) = read? else { return Ok(None) };
+    })?;
     if control.chunked && is_http10 {
         return Err(Fault::Malformed("Transfer-Encoding is newer than the version of the request"));
     }
-    let part = |place: Range<usize>| bytes.get(place).unwrap_or_default();
-    let method = Method::from_bytes(part(line.method)).map_err(|_| Fault::Malformed("the method is none"))?;
-    let (authority, target) = target(&method, part(line.target))?;
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Fault::Malformed("the method is none"))?;
+    let (authority, target) = target(&method, request.path.unwrap_or_default())?;
     let version = if is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
     let head = RequestHead { method, authority, target, version, is_websocket: false, fields };
     let body = match control.length {
@@ -61,16 +80,16 @@ pub fn parse(bytes: &[u8], most: usize) -> Result<Option<(Received, usize)>, Fau
     Ok(Some((received, length)))
 }
 
-/// No fragment, which some would cut and others send on (RFC 9112 section 3.2).
-fn target(method: &Method, text: &[u8]) -> Result<(Option<Authority>, PathAndQuery), Fault> {
+/// Printable characters of ASCII, and no fragment, which some would cut and others send on (RFC 9112 section 3.2).
+fn target(method: &Method, text: &str) -> Result<(Option<Authority>, PathAndQuery), Fault> {
     if text.len() > LONGEST {
         return Err(Fault::TooLarge(TARGET));
     }
-    if text.contains(&b'#') {
+    if !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return Err(Fault::Malformed("the request target holds a character that has to be percent-encoded"));
     }
     let none = Fault::Malformed("the request target is none");
-    if text.starts_with(b"/") {
+    if text.starts_with('/') {
         return Ok((None, PathAndQuery::try_from(text).map_err(|_| none)?));
     }
     // `*`, an absolute one, or what CONNECT has.
@@ -88,6 +107,17 @@ const LONGEST: usize = 65_534;
 
 /// What is too large where the target is.
 pub const TARGET: &str = "the request target is";
+
+fn fault(error: httparse::Error) -> Fault {
+    match error {
+        httparse::Error::HeaderName => Fault::Malformed("a field has no proper name, or a line is folded"),
+        httparse::Error::HeaderValue => Fault::Malformed("a field has a forbidden character"),
+        httparse::Error::NewLine => Fault::Malformed("a line does not end in CR LF"),
+        httparse::Error::TooManyHeaders => Fault::TooLarge("the number of fields is"),
+        httparse::Error::Version => Fault::Malformed("the version is neither 1.1 nor 1.0"),
+        httparse::Error::Status | httparse::Error::Token => Fault::Malformed("the request line is malformed"),
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@ use http::{Method, StatusCode};
 
 use super::body::Decoder;
 use super::control::Control;
-use super::{FIELDS, Fault, scan};
+use super::{Fault, has_whole_ends, lines};
 use crate::fields::Fields;
 
 /// The head of an answer, and what it says of its body.
@@ -26,12 +26,28 @@ pub struct ResponseHead {
 /// # Errors
 /// It is malformed, or its body has no end that everybody would see in the same place.
 pub fn parse(bytes: &[u8], method: &Method) -> Result<Option<(ResponseHead, usize)>, Fault> {
-    let Some(line) = scan::status_line(bytes)? else { return Ok(None) };
-    let is_http10 = line.is_http10;
-    let status = StatusCode::from_u16(line.status).map_err(|_| Fault::Malformed("the status is none"))?;
+    let mut lines = lines();
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut response,
+        bytes,
+        &mut lines,
+    );
+    let length = match parsed {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(Fault::TooLarge("the number of fields is")),
+        Err(_) => return Err(Fault::Malformed("the head of the answer is malformed")),
+    };
+    let whole = bytes.get(..length).unwrap_or_default();
+    if !whole.starts_with(b"HTTP/") || !has_whole_ends(whole, response.headers) {
+        return Err(Fault::Malformed("a line ends without CR, or an empty one stands before the answer"));
+    }
+    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let status = status.ok_or(Fault::Malformed("the status is none"))?;
+    let is_http10 = response.version == Some(0);
     let mut control = Control::default();
-    let read = Fields::read(bytes, line.next, FIELDS, ADDED, |name, value| control.note(name, value));
-    let Some((fields, length)) = read? else { return Ok(None) };
+    let fields = Fields::parsed(whole, response.headers, ADDED, |name, value| control.note(name, value))?;
     let body = body(status, method, &control, is_http10)?;
     let persists = control.persists(is_http10) && body.left().is_some() | control.chunked;
     Ok(Some((ResponseHead { status, fields, body, persists }, length)))
@@ -59,6 +75,7 @@ fn body(status: StatusCode, method: &Method, control: &Control, is_http10: bool)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::h1::FIELDS;
 
     fn head(text: &str) -> Result<Option<(ResponseHead, usize)>, Fault> {
         parse(text.as_bytes(), &Method::GET)
