@@ -8,8 +8,9 @@
 
 use std::fmt;
 
-use crate::h1::{Fault, offset};
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::h1::{Fault, offset};
 
 /// The fields of a message, in order. A name may come more than once.
 #[derive(Clone, Default)]
@@ -155,11 +156,9 @@ impl Fields {
             if !is_plain && !is_blank_to_end(head, if value.is_empty() { colon + 1 } else { end }) {
                 return Err(Fault::Malformed("a line of the head ends without CR"));
             }
-            match Line::new(start, name.len(), end + END.len()).filter(|_| is_plain) {
-                Some(line) => fields.index_line(line, name),
-                None => fields.push(name, value),
-            }
-            if let Some(line) = fields.lines.last() {
+            let line = Line::new(start, name.len(), end + END.len()).filter(|_| is_plain);
+            if let Some(line) = line.or_else(|| fields.write_line(name, value)) {
+                fields.index_line(line, name);
                 note(line.name(&fields.text), value)?;
             }
         }
@@ -170,7 +169,7 @@ impl Fields {
     #[inline]
     pub fn append(&mut self, name: &str, value: &[u8]) {
         if is_value(value) {
-            self.push_tagged(name.as_bytes(), tag(name.as_bytes()), value);
+            self.push(name.as_bytes(), tag(name.as_bytes()), value);
         }
     }
 
@@ -178,12 +177,14 @@ impl Fields {
     /// field changes nothing.
     #[inline]
     pub fn insert(&mut self, name: &str, value: &[u8]) {
-        let tag = tag(name.as_bytes());
         if !is_value(value) {
-        } else if self.may_have(tag) {
+            return;
+        }
+        let tag = tag(name.as_bytes());
+        if self.may_have(tag) {
             self.replace(name.as_bytes(), tag, value);
         } else {
-            self.push_tagged(name.as_bytes(), tag, value);
+            self.push(name.as_bytes(), tag, value);
         }
     }
 
@@ -204,7 +205,7 @@ impl Fields {
 
     fn replace(&mut self, name: &[u8], tag: u16, value: &[u8]) {
         let Some(new) = self.write_line(name, value) else { return };
-        let Self { text, lines, seen } = self;
+        let Self { text, lines, .. } = self;
         let mut new = Some(Line { tag, ..new });
         lines.retain_mut(|line| {
             let is_named = line.tag == tag && line.name(text) == name;
@@ -215,18 +216,11 @@ impl Fields {
             }
             true
         });
-        *seen |= bit(tag);
         lines.extend(new);
     }
 
-    fn push(&mut self, name: &[u8], value: &[u8]) {
-        if let Some(line) = self.write_line(name, value) {
-            self.index_line(line, name);
-        }
-    }
-
     /// Adds a line whose name is in lower case.
-    fn push_tagged(&mut self, name: &[u8], tag: u16, value: &[u8]) {
+    fn push(&mut self, name: &[u8], tag: u16, value: &[u8]) {
         if let Some(line) = self.write_line(name, value) {
             self.seen |= bit(tag);
             self.lines.push(Line { tag, ..line });
@@ -384,7 +378,8 @@ impl Fields {
         let bytes = map.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
         let mut fields = Self::with_room(map.len() + room, bytes + room * 48);
         for (name, value) in map {
-            fields.push(name.as_str().as_bytes(), value.as_bytes());
+            let name = name.as_str().as_bytes();
+            fields.push(name, tag(name), value.as_bytes());
         }
         fields
     }

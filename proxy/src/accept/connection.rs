@@ -68,9 +68,9 @@ pub struct Connection {
     /// Whether it speaks HTTP/2.
     pub is_http2: bool,
     /// `X-Forwarded-For` of this peer.
-    pub forwarded_for: Box<str>,
+    forwarded_for: Box<str>,
     /// `X-Forwarded-Port`.
-    pub port: Box<str>,
+    port: Box<str>,
     /// 1xx answers on their way to the client.
     pub hints: Rc<Hints>,
     /// Its phases, for time-outs and the drain.

@@ -85,7 +85,7 @@ pub fn write(
             for name in [FOR, FORWARDED] {
                 fields.add_item(name, ours.get(name).unwrap_or_default());
             }
-            for name in [HOST, PROTO, PORT].into_iter().filter(|name| ours.contains(name)) {
+            for name in [HOST, PROTO, PORT] {
                 if !fields.contains(name) {
                     fields.append(name, ours.get(name).unwrap_or_default());
                 }

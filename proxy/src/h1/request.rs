@@ -143,6 +143,15 @@ mod tests {
         assert!(read.persists);
     }
 
+    /// A line that is too long for the index is left out, and its value is not taken for one of the line before it.
+    #[test]
+    fn a_line_that_is_left_out_says_nothing() {
+        let name = "x".repeat(usize::from(u16::MAX) + 1);
+        let text = format!("GET / HTTP/1.1\r\nconnection: keep-alive\r\n{name}: close\r\n\r\n");
+        let (read, _) = head(&text).unwrap().unwrap();
+        assert!(read.persists && read.head.fields.len() == 1);
+    }
+
     #[test]
     fn what_is_odd_is_refused() {
         for text in [
