@@ -240,9 +240,15 @@ pub struct Limits {
     /// Open client connections.
     #[schemars(range(max = 10_000_000), extend("default" = 0))]
     pub max_connections: Option<u32>,
+    /// Open client connections of one client address (IPv6: of one /64 network). A load balancer is one address.
+    #[schemars(range(max = 10_000_000), extend("default" = 0))]
+    pub max_connections_per_client: Option<u32>,
     /// Requests under way.
     #[schemars(range(max = 10_000_000), extend("default" = 0))]
     pub max_in_flight: Option<u32>,
+    /// Memory of the process.
+    #[schemars(extend("default" = "0"))]
+    pub max_memory: Option<Size>,
     /// Bytes of a request head.
     #[schemars(extend("default" = "64KiB"))]
     pub header_bytes: Option<Size>,
@@ -255,6 +261,22 @@ pub struct Limits {
     /// How long a client may take over a request head.
     #[schemars(extend("default" = "10s"))]
     pub header_timeout: Option<Duration>,
+    /// Bytes of a request body; 0: any number.
+    #[schemars(extend("default" = "0"))]
+    pub body_bytes: Option<Size>,
+    /// How long a client may send nothing of a request body that is waited for. It holds until the answer begins;
+    /// afterwards, for gRPC and for upgraded connections `services.NAME.timeouts.idle` holds.
+    #[schemars(extend("default" = "60s"))]
+    pub body_timeout: Option<Duration>,
+    /// Bytes of the extensions of all chunks of a body.
+    #[schemars(extend("default" = "16KiB"))]
+    pub chunk_extension_bytes: Option<Size>,
+    /// Bytes of the trailers behind a chunked body.
+    #[schemars(extend("default" = "16KiB"))]
+    pub trailer_bytes: Option<Size>,
+    /// How long a client may take nothing of an answer that waits for it.
+    #[schemars(extend("default" = "5m"))]
+    pub stream_idle_timeout: Option<Duration>,
     /// How long a TLS handshake, or a PROXY protocol header, may take.
     #[schemars(extend("default" = "10s"))]
     pub handshake_timeout: Option<Duration>,
@@ -276,6 +298,13 @@ pub struct Limits {
     /// HTTP/2 flow-control window of a connection.
     #[schemars(extend("default" = "1MiB"))]
     pub http2_connection_window: Option<Size>,
+    /// Streams that a client may reset on one HTTP/2 connection, beyond those that it lets end.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = 500))]
+    pub http2_resets: Option<u32>,
+    /// Frames of HTTP/2 that carry nothing (settings, pings, window updates, priorities, empty data) that a client may send
+    /// on one connection, beyond those that belong to what it is sent.
+    #[schemars(range(min = 16, max = 1_000_000), extend("default" = 1000))]
+    pub http2_control_frames: Option<u32>,
     /// Bytes a connection may buffer towards a slow reader.
     #[schemars(extend("default" = "64KiB"))]
     pub connection_buffer: Option<Size>,

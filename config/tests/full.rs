@@ -170,6 +170,15 @@ fn every_field_arrives() {
         http2_stream_window: 16 << 10,
         http2_connection_window: 17 << 20,
         connection_buffer: 18 << 10,
+        max_connections_per_client: 19,
+        max_memory: 20 << 20,
+        body_bytes: 21 << 30,
+        body_timeout: seconds(22),
+        chunk_extension_bytes: 23,
+        trailer_bytes: 24 << 10,
+        stream_idle_timeout: seconds(25 * 60),
+        http2_resets: 26,
+        http2_control_frames: 27,
     };
     assert_eq!(config.limits, limits);
 

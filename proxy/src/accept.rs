@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod connection;
+pub mod gate;
 pub mod handover;
 pub mod hints;
 pub mod http1;

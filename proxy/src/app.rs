@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,12 +23,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 use crate::accept::connection::Door;
+use crate::accept::gate::Gate;
 use crate::accept::handover::{self, Taken};
 use crate::accept::listen;
 use crate::accept::tls::{Provided, ServerTls};
 use crate::admin::{self, Admin};
 use crate::drain::Phase;
 use crate::forward::hold::Holding;
+use crate::memory;
 use crate::record::access_log;
 use crate::record::metrics::Metrics;
 use crate::source::keeper::Keeper;
@@ -142,14 +144,15 @@ pub fn run(path: &Path, controller: Option<Controller>, link: Link) -> Result<()
     }
     let log = access_log::start(&config.access_log, Arc::clone(&metrics)).map_err(io("access log"))?;
     let (phase, drain) = watch::channel(Phase::Serving);
+    let limits = effective(config.limits, descriptors);
     let shared = Arc::new(Shared {
         published: keeper.borrow().published(),
         metrics: Arc::clone(&metrics),
         log: log.clone(),
-        limits: effective(config.limits, descriptors),
+        limits,
         drain: drain.clone(),
         holding: Arc::new(Holding::default()),
-        connections: AtomicUsize::new(0),
+        gate: Gate::new(&limits),
         next_connection: AtomicU64::new(1),
         via: via(),
     });
@@ -174,10 +177,12 @@ pub fn run(path: &Path, controller: Option<Controller>, link: Link) -> Result<()
         log: log.clone(),
         following: None,
     };
+    let memory_of = Arc::clone(&shared);
     let admin = Rc::new(Admin { keeper, metrics, settings: config.admin.clone(), drain });
     LocalSet::new().block_on(&runtime, async move {
         // Before anybody is told that it serves: the system's own answer to SIGHUP is to end a process.
         let signals = Signals::new();
+        tokio::task::spawn_local(watch_memory(memory_of));
         announce(&started, &control);
         control.following = follower.map(|follower| tokio::task::spawn_local(follower.run()).abort_handle());
         for listener in admin_sockets {
@@ -218,17 +223,46 @@ fn workers(config: &Config) -> usize {
 }
 
 /// The limits with what zero stands for: a connection through the proxy takes two descriptors, and a request under
-/// way a few tens of KiB.
+/// way a few tens of KiB. More connections than there are descriptors for can't be had, whatever the file says.
 fn effective(mut limits: Limits, descriptors: u64) -> Limits {
     let most = usize::try_from(descriptors / 2).unwrap_or(usize::MAX).saturating_sub(64).clamp(64, 1 << 20);
-    if limits.max_connections == 0 {
+    if limits.max_connections > most {
+        tracing::warn!(
+            "limits.maxConnections: {} connections need {} open files and this process may have {descriptors}; it \
+             takes {most} connections. Raise the limit (`ulimit -n`, `LimitNOFILE=` of systemd), or lower maxConnections",
+            limits.max_connections,
+            (limits.max_connections + 64) * 2,
+        );
+    }
+    if limits.max_connections == 0 || limits.max_connections > most {
         limits.max_connections = most;
     }
     if limits.max_in_flight == 0 {
         limits.max_in_flight = most.saturating_mul(2);
     }
+    if limits.max_memory == 0 {
+        limits.max_memory = memory::allowed().unwrap_or(u64::MAX);
+    }
     limits
 }
+
+/// Looks at the memory of the process, for as long as it lives.
+async fn watch_memory(shared: Arc<Shared>) {
+    let mut tick = tokio::time::interval(MEMORY_STEP);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let Some(resident) = memory::resident() else { return };
+        let is_pressed = resident > shared.limits.max_memory;
+        if is_pressed != shared.gate.is_pressed() {
+            tracing::warn!(resident, allowed = shared.limits.max_memory, is_pressed, "limits.maxMemory");
+            shared.gate.press(is_pressed);
+        }
+    }
+}
+
+/// How often the memory is looked at: a flood fills tens of MB in that time.
+const MEMORY_STEP: Duration = Duration::from_millis(100);
 
 /// This process in `Via`: a name of its own, so that it knows the requests that it has forwarded before.
 fn via() -> HeaderValue {

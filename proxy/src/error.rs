@@ -4,6 +4,8 @@ use std::fmt;
 
 use sidetrack_config::Key;
 
+use crate::limit::Limit;
+
 /// The stable word for an error: in answers, logs and `errors_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
@@ -157,12 +159,32 @@ pub struct Failure {
     pub status: Option<u16>,
     /// The preview it is about.
     pub preview: Option<Key>,
+    /// The limit that was reached.
+    pub limit: Option<Limit>,
 }
 
 impl Failure {
     /// A failure with the status of the table.
     pub fn new(code: Code, detail: impl Into<Box<str>>) -> Self {
-        Self { code, detail: detail.into(), status: None, preview: None }
+        Self { code, detail: detail.into(), status: None, preview: None, limit: None }
+    }
+
+    /// A part of a message is over its limit.
+    pub fn too_large(limit: Limit) -> Self {
+        let status = match limit {
+            Limit::UriBytes => 414,
+            Limit::HeaderBytes | Limit::HeaderCount => 431,
+            _ => 413,
+        };
+        let detail = format!("{} (`limits.{limit}`)", limit.part());
+        Self::new(Code::RequestTooLarge, detail).with_status(status).over(limit)
+    }
+
+    /// The same, because this limit was reached.
+    #[must_use]
+    pub const fn over(mut self, limit: Limit) -> Self {
+        self.limit = Some(limit);
+        self
     }
 
     /// The same, about this preview.

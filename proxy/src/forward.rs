@@ -7,6 +7,7 @@ pub mod carriers;
 pub mod deadline;
 pub mod filters;
 pub mod forwarded;
+pub mod gap;
 pub mod hold;
 pub mod http1;
 pub mod http2;
@@ -115,7 +116,13 @@ async fn hold(
     let mut table = worker.table.get();
     let limits = table.estate.hold;
     let bytes = outgoing.held_bytes(u64::from(worker.limits.http2_stream_window));
-    let Some(_held) = worker.shared.holding.take(bytes, &limits) else { return Ok(None) };
+    let _held = match worker.shared.holding.take(bytes, &limits) {
+        Ok(held) => held,
+        Err(limit) => {
+            worker.stats.reached(limit);
+            return Ok(None);
+        }
+    };
     let deadline = Instant::now() + limits.timeout;
     let mut changed = worker.table.subscribe();
     while Instant::now() < deadline {
@@ -160,12 +167,21 @@ async fn send(
     let mut fresh = false;
     let mut repeated = false;
     let mut first = true;
+    let mut made_room = false;
     while let Some(endpoint) = pick::endpoint(set, &worker.pool, &tried, worker.random()) {
         if !std::mem::take(&mut first) {
             record.retried();
         }
         let lease = match worker.pool.lease(endpoint, fresh).await {
             Ok(lease) => lease,
+            // What this machine lacks says nothing about the endpoint: what idles is let go, and the same tried again.
+            Err(error) if error.is_ours() && !made_room => {
+                tracing::warn!(%error, "idle upstream connections are closed");
+                worker.pool.close_idle();
+                made_room = true;
+                continue;
+            }
+            Err(error) if error.is_ours() => return Err(Unsent::Failed(no_sockets(&error))),
             Err(error) => {
                 worker.pool.failed(endpoint, set);
                 tried.push(endpoint.id);
@@ -212,6 +228,7 @@ fn answer(
     record: &mut Record,
 ) -> Result<Answer, Failure> {
     let Exchange { status, mut fields, body } = exchange;
+    outgoing.source.be_patient();
     let idle = service.timeouts.idle;
     let body = match body {
         Received::Upgrade(lease) => {
@@ -247,6 +264,11 @@ pub fn unavailable(service: &Service, error: Option<ConnectError>) -> Failure {
     }
     let detail = format!("no endpoint of service {} can be reached", service.name);
     Failure::new(Code::UpstreamUnavailable, detail)
+}
+
+fn no_sockets(error: &ConnectError) -> Failure {
+    tracing::error!(%error, "no connection to an upstream can be opened");
+    Failure::new(Code::Overloaded, "the proxy can open no more connections; try again")
 }
 
 fn broke_off(service: &Service) -> Failure {

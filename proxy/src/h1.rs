@@ -3,6 +3,10 @@
 //! What is odd is refused, never repaired: two readers that repair differently see two different messages, and that is
 //! how requests are smuggled.
 
+use sidetrack_config::limits::Limits;
+
+use crate::limit::Limit;
+
 pub mod body;
 pub mod buffer;
 pub mod control;
@@ -16,13 +20,38 @@ pub enum Fault {
     /// It is not one that all readers would read alike; the text says why, for a person.
     #[error("{0}")]
     Malformed(&'static str),
-    /// A part of it, named here, is over its limit.
-    #[error("{0} too large")]
-    TooLarge(&'static str),
+    /// A part of it is over this limit.
+    #[error("{}", .0.part())]
+    TooLarge(Limit),
 }
 
 /// The most fields of a head that is not a client's (that has its own limit), and of trailers.
 pub const FIELDS: usize = 100;
+
+/// What a message may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Fields of the head.
+    pub fields: usize,
+    /// Bytes of the extensions of all chunks of a body.
+    pub extensions: u32,
+    /// Bytes of the trailers.
+    pub trailers: u32,
+}
+
+impl Bounds {
+    /// Those of an upstream's answer, which no setting changes.
+    pub const UPSTREAM: Self = Self { fields: FIELDS, extensions: 16 << 10, trailers: 16 << 10 };
+
+    /// Those of a client's request.
+    pub const fn of(limits: &Limits) -> Self {
+        Self {
+            fields: limits.header_count,
+            extensions: limits.chunk_extension_bytes,
+            trailers: limits.trailer_bytes,
+        }
+    }
+}
 
 /// Whether the line before the fields and the empty one behind them end in CR LF, and not in LF alone, where some readers
 /// end a line and others don't (RFC 9112 section 2.2 lets them); those of the fields are looked at where they are read.

@@ -22,6 +22,8 @@ pub mod fields;
 pub mod head;
 mod hex;
 pub mod incoming;
+pub mod limit;
+pub mod memory;
 pub mod respond;
 pub mod walk;
 

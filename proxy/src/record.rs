@@ -171,10 +171,13 @@ impl Record {
     }
 
     /// The proxy answers by itself.
-    pub fn failed(&mut self, code: Code) {
-        self.error = Some(code);
+    pub fn failed(&mut self, failure: &Failure) {
+        self.error = Some(failure.code);
         self.side = Side::None;
-        self.worker.stats.error(code);
+        self.worker.stats.error(failure.code);
+        if let Some(limit) = failure.limit {
+            self.worker.stats.reached(limit);
+        }
     }
 
     /// Who asked.

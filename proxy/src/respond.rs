@@ -44,7 +44,7 @@ impl Dress {
     /// What an error looks like to who sent `head`.
     pub fn of(head: &RequestHead) -> Self {
         let fields = &head.fields;
-        if fields.get("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc")) {
+        if is_grpc(fields) {
             Self::Grpc
         } else if head.method == Method::HEAD {
             Self::HeadOnly
@@ -54,6 +54,11 @@ impl Dress {
             Self::Problem
         }
     }
+}
+
+/// Whether a request with these `fields` is one of gRPC.
+pub fn is_grpc(fields: &Fields) -> bool {
+    fields.get("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
 
 /// Whether `text/html` is named, and nothing of JSON is liked better (RFC 9110 section 12.5.1).
@@ -89,7 +94,7 @@ fn prefers_html(accept: &[u8]) -> bool {
 
 /// The answer for a failure, which is then on the record.
 pub fn failure(failure: &Failure, dress: Dress, record: &mut Record) -> Answer {
-    record.failed(failure.code);
+    record.failed(failure);
     let request_id = std::str::from_utf8(record.request_id()).unwrap_or_default();
     let context = Context { service: record.service_name(), request_id };
     let close = failure.code.answer().close && !record.is_http2();

@@ -31,8 +31,8 @@ fn of_a_preview_with_one_fork() {
 #[test]
 fn of_an_idle_connection() {
     at_most::<Connection>(208);
-    at_most::<Lifeline>(72);
-    at_most::<Io>(224);
+    at_most::<Lifeline>(80);
+    at_most::<Io>(240);
     at_most::<Wire>(72);
     at_most::<Http1>(80);
     at_most::<Local>(112);

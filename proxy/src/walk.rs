@@ -8,10 +8,10 @@ use std::rc::Rc;
 use crate::accept::body::ClientBody;
 use crate::accept::connection::Connection;
 use crate::accept::hints::Hints;
-use crate::accept::request::{TargetLimit, check};
+use crate::accept::request::check;
 use crate::admit::admit;
 use crate::decision::Decision;
-use crate::error::{Code, Failure};
+use crate::error::Failure;
 use crate::forward::body::Source;
 use crate::forward::deadline::within;
 use crate::forward::forwarded::scheme;
@@ -21,7 +21,7 @@ use crate::head::{HttpHead, RequestHead};
 use crate::identify::identify;
 use crate::pick::{self, Way};
 use crate::record::Record;
-use crate::respond::{self, Answer, Dress};
+use crate::respond::{self, Answer, Dress, is_grpc};
 use crate::route::route;
 use crate::route::table::Table;
 use crate::worker::Worker;
@@ -65,10 +65,8 @@ async fn walk(
     hints: Rc<Hints>,
     record: &mut Record,
 ) -> Result<Answer, Failure> {
-    if worker.is_full() {
-        return Err(Failure::new(Code::Overloaded, "too many requests are under way; try again"));
-    }
-    let authority = check(&head, &TargetLimit(worker.limits.uri_bytes))?;
+    worker.has_room(connection)?;
+    let authority = check(&head, &worker.limits)?;
     let view = HttpHead::new(&head, &authority, connection.secure);
     let identity = Rc::new(identify(&view, table)?);
     record.identified(&identity);
@@ -89,7 +87,11 @@ async fn walk(
     let decision = Decision { identity, rule, backend, service, target, reason, generation };
     record.decided(&decision);
     let via = Via { worker, connection, table, request_id: record.request_id() };
-    let outgoing = Outgoing::new(head, Source::new(body), &decision, authority, hints, &via)?;
+    let limits = &worker.limits;
+    // A call of gRPC may listen for as long as its stream may idle.
+    let patience = if is_grpc(&head.fields) { service.timeouts.idle } else { limits.body_timeout };
+    let source = Source::new(body, limits.body_bytes, patience)?;
+    let outgoing = Outgoing::new(head, source, &decision, authority, hints, &via)?;
     let forwarding = pin!(forward(worker, connection, &decision, outgoing, record));
     let mut answer = within(&decision, forwarding).await?;
     filters::answer(&mut answer.fields, &decision);

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -13,10 +13,13 @@ use sidetrack_config::limits::Limits;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::accept::connection::{Door, Lifeline, serve};
+use crate::accept::connection::{Connection, Door, Lifeline, serve};
+use crate::accept::gate::{Entry, Gate, no_room};
 use crate::drain::Phase;
+use crate::error::Failure;
 use crate::forward::hold::Holding;
 use crate::forward::pool::Pool;
+use crate::limit::Limit;
 use crate::record::access_log::AccessLog;
 use crate::record::metrics::{Metrics, WorkerStats};
 use crate::route::snapshot::{Cached, Published};
@@ -49,8 +52,8 @@ pub struct Shared {
     pub drain: watch::Receiver<Phase>,
     /// Requests that wait for forks.
     pub holding: Arc<Holding>,
-    /// Client connections of all workers.
-    pub connections: AtomicUsize,
+    /// Who may come in.
+    pub gate: Gate,
     /// The number of the next connection.
     pub next_connection: AtomicU64,
     /// This process in `Via`, so that it knows its own requests.
@@ -76,7 +79,8 @@ pub struct Worker {
     lifelines: RefCell<Vec<Weak<Lifeline>>>,
     /// Requests under way, tunnels included.
     pub in_flight: Cell<usize>,
-    most_in_flight: usize,
+    /// Its share of the requests that may be under way.
+    share: usize,
     random: Cell<u64>,
     date: RefCell<Option<HeaderValue>>,
 }
@@ -94,7 +98,7 @@ impl Worker {
             leaving: Cell::new(false),
             lifelines: RefCell::default(),
             in_flight: Cell::new(0),
-            most_in_flight: limits.max_in_flight.div_ceil(workers.max(1)),
+            share: limits.max_in_flight / workers.max(1),
             random: Cell::new(seed(index)),
             date: RefCell::new(date()),
             limits,
@@ -122,9 +126,23 @@ impl Worker {
         self.shared.next_connection.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Whether the request that has just begun is one too many.
-    pub fn is_full(&self) -> bool {
-        self.in_flight.get() > self.most_in_flight
+    /// Whether there is room for the request that has just begun. The other workers are asked only where this one has
+    /// more than its share, so that no request is counted where workers meet.
+    ///
+    /// # Errors
+    /// `overloaded`, or `rate_limited`.
+    pub fn has_room(&self, connection: &Connection) -> Result<(), Failure> {
+        let most = self.limits.max_in_flight;
+        let is_full = || {
+            let all = usize::try_from(self.shared.metrics.in_flight()).unwrap_or(0);
+            self.in_flight.get() > most || all > most
+        };
+        match connection.refused {
+            Some(limit) => Err(no_room(limit)),
+            None if self.in_flight.get() > self.share && is_full() => Err(no_room(Limit::MaxInFlight)),
+            None if self.shared.gate.is_pressed() => Err(no_room(Limit::MaxMemory)),
+            None => Ok(()),
+        }
     }
 
     /// Watches the phases of a connection.
@@ -175,8 +193,15 @@ impl Worker {
         drop(self.table.get());
         self.pool.sweep();
         self.date.replace(date());
+        let is_pressed = self.shared.gate.is_pressed();
         self.each_lifeline(|lifeline| {
-            lifeline.check(self.limits.header_timeout, self.limits.client_idle_timeout)
+            if let Some(limit) = lifeline.check(self.limits.header_timeout, self.limits.client_idle_timeout) {
+                self.stats.reached(limit);
+            }
+            if is_pressed {
+                // Who asks for nothing gives its memory to those who do.
+                lifeline.leave(Duration::ZERO);
+            }
         });
     }
 
@@ -245,34 +270,38 @@ async fn accept(worker: Rc<Worker>, door: Arc<Door>, listener: TcpListener) {
 const QUEUE: usize = 4096;
 
 fn welcome(worker: &Rc<Worker>, door: &Arc<Door>, stream: TcpStream, peer: SocketAddr) {
-    let Some(slot) = Slot::take(worker) else {
-        tracing::warn!(%peer, "connection closed: maxConnections is reached");
-        return;
+    let slot = Slot::take(worker);
+    let refused = match slot.entry {
+        Entry::Served => None,
+        Entry::Refused(limit) => Some(limit),
+        Entry::Closed(limit) => {
+            tracing::debug!(%peer, %limit, "connection closed");
+            return worker.stats.reached(limit);
+        }
     };
     let (worker, door) = (Rc::clone(worker), Arc::clone(door));
     tokio::task::spawn_local(async move {
-        serve(worker, door, stream, peer).await;
+        serve(worker, door, stream, peer, refused).await;
         drop(slot);
     });
 }
 
 /// One of the connections that this process may have.
-struct Slot(Rc<Worker>);
+struct Slot {
+    worker: Rc<Worker>,
+    entry: Entry,
+}
 
 impl Slot {
-    fn take(worker: &Rc<Worker>) -> Option<Self> {
-        if worker.shared.connections.fetch_add(1, Ordering::Relaxed) >= worker.limits.max_connections {
-            worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
+    fn take(worker: &Rc<Worker>) -> Self {
         worker.stats.connections.inc();
-        Some(Self(Rc::clone(worker)))
+        Self { worker: Rc::clone(worker), entry: worker.shared.gate.enter() }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.stats.connections.dec();
-        self.0.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.worker.stats.connections.dec();
+        self.worker.shared.gate.leave();
     }
 }

@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use proptest::prelude::*;
+use sidetrack_proxy::h1::Bounds;
 use sidetrack_proxy::h1::Fault;
 use sidetrack_proxy::h1::request::parse;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -54,7 +55,7 @@ struct Read {
 }
 
 fn ours(bytes: &[u8]) -> Result<Option<Read>, Fault> {
-    Ok(parse(bytes, 100)?.map(|(head, _)| Read {
+    Ok(parse(bytes, Bounds::UPSTREAM)?.map(|(head, _)| Read {
         method: head.head.method.to_string(),
         target: (head.head.authority.map(|name| name.to_string()), Some(head.head.target.to_string())),
         fields: sorted(

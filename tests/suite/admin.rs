@@ -72,7 +72,7 @@ async fn beyond_loopback_a_token_opens_the_rest() {
 }
 
 /// The families of the contract.
-const FAMILIES: [&str; 18] = [
+const FAMILIES: [&str; 19] = [
     "requests_total",
     "request_duration_seconds",
     "request_bytes_total",
@@ -90,6 +90,7 @@ const FAMILIES: [&str; 18] = [
     "config_reloads_total",
     "config_last_reload_ok",
     "log_dropped_total",
+    "limits_reached_total",
     "build_info",
 ];
 

@@ -2,13 +2,16 @@
 
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::http1::io::Shared;
+use crate::error::{Code, Failure};
 use crate::fields::Fields;
 use crate::h1::Fault;
 use crate::incoming::Incoming;
+use crate::limit::Limit;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +25,33 @@ pub enum Broken {
     /// HTTP/2.
     #[error(transparent)]
     Http2(#[from] h2::Error),
+    /// Nothing came for too long.
+    #[error("nothing came for {0:?}")]
+    Stalled(Duration),
+    /// It is longer than it may be.
+    #[error("it is longer than {0} bytes")]
+    TooLarge(u64),
+}
+
+impl Broken {
+    /// What the client is told, where it still can be.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Fault(Fault::Malformed(why)) => Failure::new(Code::MalformedRequest, *why),
+            Self::Fault(Fault::TooLarge(limit)) => Failure::too_large(*limit),
+            Self::TooLarge(most) => {
+                let detail = format!("the body of the request is longer than {most} bytes");
+                Failure::new(Code::RequestTooLarge, detail).over(Limit::BodyBytes)
+            }
+            Self::Stalled(limit) => {
+                let detail = format!("nothing came of the body of the request for {limit:?}");
+                Failure::new(Code::RequestTimeout, detail).over(Limit::BodyTimeout)
+            }
+            Self::Io(_) | Self::Http2(_) => {
+                Failure::new(Code::MalformedRequest, "the body of the request broke off")
+            }
+        }
+    }
 }
 
 /// The body of a client's request. What has come waits until it is used, so that what is not used is not lost.

@@ -1,11 +1,12 @@
 //! One client connection: PROXY protocol, TLS, the choice between HTTP/1.1 and HTTP/2, and its end.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -14,12 +15,14 @@ use sidetrack_config::model::{Listener, contains};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
+use super::gate::Entry;
 use super::hints::Hints;
 use super::tls::ServerTls;
 use super::wire::{Prefixed, Wire};
 use super::{http1, http2};
 use crate::fields::Fields;
 use crate::forward::forwarded::{FOR, FORWARDED, HOST, PORT, PROTO, node};
+use crate::limit::Limit;
 use crate::worker::Worker;
 
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
@@ -67,6 +70,8 @@ pub struct Connection {
     pub secure: bool,
     /// Whether it speaks HTTP/2.
     pub is_http2: bool,
+    /// It is one too many, and all that it asks for is refused.
+    pub refused: Option<Limit>,
     /// `X-Forwarded-For` of this peer.
     forwarded_for: Box<str>,
     /// `X-Forwarded-Port`.
@@ -110,13 +115,13 @@ impl Connection {
 }
 
 /// What ends a connection from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Signal {
     /// Nothing.
     None,
     /// Finish what is under way, take nothing new.
     Finish,
-    /// The client was too slow with a head.
+    /// The client was too slow: with a head, or to go.
     Cut,
 }
 
@@ -130,8 +135,15 @@ pub struct Lifeline {
     under_way: Cell<u32>,
     idle_since: Cell<Instant>,
     signal: Cell<Signal>,
+    /// Since when it should finish.
+    leaving: Cell<Option<Instant>>,
+    /// It is one too many: it gets little time.
+    is_hurried: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
+
+/// How long a connection that is one too many may take to ask, and an HTTP/2 client to go once it was told to.
+const HURRY: Duration = Duration::from_secs(2);
 
 impl Default for Lifeline {
     fn default() -> Self {
@@ -141,6 +153,8 @@ impl Default for Lifeline {
             under_way: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
             signal: Cell::new(Signal::None),
+            leaving: Cell::new(None),
+            is_hurried: Cell::new(false),
             waker: RefCell::new(None),
         }
     }
@@ -152,6 +166,11 @@ impl Lifeline {
         if self.arriving.get().is_none() {
             self.arriving.set(Some(Instant::now()));
         }
+    }
+
+    /// No part of a head is here that is not complete.
+    pub fn arrived(&self) {
+        self.arriving.set(None);
     }
 
     /// A request began.
@@ -168,16 +187,25 @@ impl Lifeline {
         }
     }
 
-    /// Ends the connection if its head takes too long, or nothing was asked for too long.
-    pub fn check(&self, head: Duration, idle: Duration) {
-        if self.under_way.get() > 0 {
-            return;
-        }
-        // HTTP/2 has frames of its own while nothing is asked, and reads whole heads.
+    /// Ends the connection if a head takes too long, or nothing was asked for too long; the limit that was reached.
+    pub fn check(&self, head: Duration, idle: Duration) -> Option<Limit> {
+        let most = |limit: Duration| if self.is_hurried.get() { HURRY.min(limit) } else { limit };
+        let (head, idle) = (most(head), most(idle));
+        let is_over = |since: Instant, limit: Duration| !limit.is_zero() && since.elapsed() > limit;
+        let is_busy = self.under_way.get() > 0;
         match self.arriving.get() {
-            Some(since) if !head.is_zero() && since.elapsed() > head => self.raise(Signal::Cut),
-            None if !idle.is_zero() && self.idle_since.get().elapsed() > idle => self.raise(Signal::Finish),
-            _ => {}
+            // A head of HTTP/2 that does not come to its end holds up all streams of its connection.
+            Some(since) if (self.is_http2.get() || !is_busy) && is_over(since, head) => {
+                self.raise(Signal::Cut).then_some(Limit::HeaderTimeout)
+            }
+            None if !is_busy && self.leaving.get().is_some_and(|since| is_over(since, HURRY)) => {
+                self.raise(Signal::Cut);
+                None
+            }
+            None if !is_busy && is_over(self.idle_since.get(), idle) => {
+                self.raise(Signal::Finish).then_some(Limit::ClientIdleTimeout)
+            }
+            _ => None,
         }
     }
 
@@ -199,15 +227,12 @@ impl Lifeline {
     }
 
     /// Waits for a signal that is not `seen`.
-    pub async fn changed(&self, seen: Signal) -> Signal {
-        std::future::poll_fn(|cx| {
-            self.register(cx.waker());
-            match self.signal.get() {
-                signal if signal == seen => Poll::Pending,
-                signal => Poll::Ready(signal),
-            }
-        })
-        .await
+    pub fn poll_changed(&self, seen: Signal, cx: &mut Context<'_>) -> Poll<Signal> {
+        self.register(cx.waker());
+        match self.signal.get() {
+            signal if signal == seen => Poll::Pending,
+            signal => Poll::Ready(signal),
+        }
     }
 
     /// The last signal.
@@ -215,38 +240,101 @@ impl Lifeline {
         self.signal.get()
     }
 
-    fn raise(&self, signal: Signal) {
-        if self.signal.replace(signal) != signal
-            && let Some(waker) = &*self.waker.borrow()
-        {
+    /// Tells the connection, which is never told to do less than before; whether it is news.
+    fn raise(&self, signal: Signal) -> bool {
+        if signal <= self.signal.get() {
+            return false;
+        }
+        self.signal.set(signal);
+        self.leaving.set(Some(Instant::now()));
+        if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
+        true
     }
 }
 
-/// Serves one connection to its end.
-pub async fn serve(worker: Rc<Worker>, door: Arc<Door>, stream: TcpStream, peer: SocketAddr) {
+/// Serves one connection to its end; one that is `refused` is told so.
+pub async fn serve(
+    worker: Rc<Worker>,
+    door: Arc<Door>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    refused: Option<Limit>,
+) {
     let lifeline = Rc::new(Lifeline::default());
     let limit = worker.limits.handshake_timeout;
     let local = stream.local_addr().unwrap_or(door.listener().address);
     worker.watch(&lifeline);
+    lifeline.is_hurried.set(refused.is_some());
     let opened = tokio::select! {
-        opened = tokio::time::timeout(limit, open(&worker, &door, stream, peer)) => opened,
+        opened = timeout(limit, open(&worker, &door, stream, peer)) => opened,
         // The drain does not wait for a client that has said nothing yet.
-        _ = lifeline.changed(Signal::None) => return,
+        _ = poll_fn(|cx| lifeline.poll_changed(Signal::None, cx)) => return,
     };
     match opened {
-        Ok(Ok((wire, is_http2, peer))) => {
-            let secure = matches!(wire, Wire::Tls(_));
+        Ok(Ok(Opened { wire, is_http2, peer, seat })) => {
+            let refused = refused.or(seat.refused);
+            lifeline.is_hurried.set(refused.is_some());
             lifeline.is_http2.set(is_http2);
-            let connection = connection(&worker, &door, (peer, local), secure, is_http2, &lifeline);
+            let ends = (peer, local);
+            let connection = connection(&worker, &door, ends, &wire, (is_http2, refused), &lifeline);
             match is_http2 {
                 true => http2::serve(worker, connection, wire).await,
                 false => http1::serve(worker, connection, wire).await,
             }
         }
         Ok(Err(error)) => tracing::debug!(%peer, %error, "connection not opened"),
-        Err(_) => tracing::debug!(%peer, "connection not opened within the time for handshakes"),
+        Err(_) => {
+            worker.stats.reached(Limit::HandshakeTimeout);
+            tracing::debug!(%peer, "connection not opened within the time for handshakes");
+        }
+    }
+}
+
+/// Bounds `work`; zero: it may take for ever.
+pub async fn timeout<T>(
+    limit: Duration,
+    work: impl Future<Output = T>,
+) -> Result<T, tokio::time::error::Elapsed> {
+    let limit = if limit.is_zero() { Duration::MAX } else { limit };
+    tokio::time::timeout(limit, work).await
+}
+
+/// What is before the first request.
+struct Opened {
+    wire: Wire,
+    is_http2: bool,
+    peer: SocketAddr,
+    seat: Seat,
+}
+
+/// One of the connections of a client.
+struct Seat {
+    worker: Rc<Worker>,
+    client: IpAddr,
+    refused: Option<Limit>,
+}
+
+impl Seat {
+    fn take(worker: &Rc<Worker>, client: IpAddr) -> io::Result<Self> {
+        let entry = worker.shared.gate.come(client);
+        let seat = |refused| Self { worker: Rc::clone(worker), client, refused };
+        match entry {
+            Entry::Served => Ok(seat(None)),
+            Entry::Refused(limit) => Ok(seat(Some(limit))),
+            Entry::Closed(limit) => {
+                worker.stats.reached(limit);
+                drop(seat(None));
+                Err(io::Error::other("too many connections of one address"))
+            }
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.worker.shared.gate.go(self.client);
     }
 }
 
@@ -254,8 +342,8 @@ fn connection(
     worker: &Worker,
     door: &Door,
     (peer, local): (SocketAddr, SocketAddr),
-    secure: bool,
-    is_http2: bool,
+    wire: &Wire,
+    (is_http2, refused): (bool, Option<Limit>),
     lifeline: &Rc<Lifeline>,
 ) -> Rc<Connection> {
     let listener = door.listener();
@@ -263,8 +351,9 @@ fn connection(
         id: worker.next_connection(),
         peer,
         trusted: contains(&listener.trusted_proxies, peer.ip()),
-        secure,
+        secure: matches!(wire, Wire::Tls(_)),
         is_http2,
+        refused,
         forwarded_for: peer.ip().to_canonical().to_string().into(),
         port: local.port().to_string().into(),
         node: node(peer.ip().to_canonical()).into(),
@@ -276,27 +365,23 @@ fn connection(
 }
 
 /// Reads what stands before HTTP: the PROXY protocol header, the TLS handshake, the HTTP/2 preface.
-async fn open(
-    worker: &Worker,
-    door: &Door,
-    stream: TcpStream,
-    peer: SocketAddr,
-) -> io::Result<(Wire, bool, SocketAddr)> {
+async fn open(worker: &Rc<Worker>, door: &Door, stream: TcpStream, peer: SocketAddr) -> io::Result<Opened> {
     stream.set_nodelay(true)?;
     let mut stream = Prefixed { prefix: Bytes::new(), stream };
     let mut peer = peer;
     if contains(&door.listener().proxy_protocol, peer.ip()) {
         peer = proxy_header(&mut stream).await?.unwrap_or(peer);
     }
+    let seat = Seat::take(worker, peer.ip())?;
     if let Some(tls) = &door.tls {
         let accepted = tokio_rustls::TlsAcceptor::from(tls.config()).accept(stream).await;
         worker.stats.tls_handshake(accepted.is_ok());
         let stream = accepted?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        return Ok((Wire::Tls(Box::new(stream)), is_http2, peer));
+        return Ok(Opened { wire: Wire::Tls(Box::new(stream)), is_http2, peer, seat });
     }
     let is_http2 = has_preface(&mut stream).await?;
-    Ok((Wire::Clear(stream), is_http2, peer))
+    Ok(Opened { wire: Wire::Clear(stream), is_http2, peer, seat })
 }
 
 /// The client that a PROXY protocol header names (v1 or v2). Its absence is an error: a peer that is trusted to send

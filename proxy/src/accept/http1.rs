@@ -10,16 +10,17 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use self::answer::Answering;
+use self::answer::{Answering, Unwritten};
 use self::io::{Io, Shared, Upgraded};
 use super::body::ClientBody;
 use super::connection::{Connection, Signal};
 use super::hints::Hints;
 use super::wire::Wire;
 use crate::error::{Code, Failure};
-use crate::h1::Fault;
 use crate::h1::buffer::SIZE;
-use crate::h1::request::{Received, TARGET, parse};
+use crate::h1::request::{Received, parse};
+use crate::h1::{Bounds, Fault};
+use crate::limit::Limit;
 use crate::respond::Answer;
 use crate::walk;
 use crate::worker::Worker;
@@ -49,7 +50,8 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, wire: Wire) {
             Ok(None) => End::Gone,
             Err(failure) => {
                 let response = walk::refuse(&worker, &connection, &failure);
-                answer(&io, response, Answering { persists: false, ..Answering::default() }).await
+                let patience = worker.limits.stream_idle_timeout;
+                answer(&worker, &io, response, Answering { patience, ..Answering::default() }).await
             }
         };
         match end {
@@ -79,7 +81,7 @@ async fn next(worker: &Worker, connection: &Connection, io: &Shared) -> Result<O
         loop {
             let read = io.input.filled();
             if is_worth_reading(read, seen) {
-                match parse(read, limits.header_count) {
+                match parse(read, Bounds::of(limits)) {
                     Ok(Some((_, length))) if length > limits.header_bytes => {
                         return Poll::Ready(Err(too_large(read)));
                     }
@@ -118,19 +120,17 @@ fn is_worth_reading(read: &[u8], seen: usize) -> bool {
 fn refused(fault: Fault) -> Failure {
     match fault {
         Fault::Malformed(why) => Failure::new(Code::MalformedRequest, why),
-        Fault::TooLarge(what) => {
-            let failure = Failure::new(Code::RequestTooLarge, format!("{what} too large"));
-            if what == TARGET { failure.with_status(414) } else { failure.with_status(431) }
-        }
+        Fault::TooLarge(limit) => Failure::too_large(limit),
     }
 }
 
 fn too_large(read: &[u8]) -> Failure {
-    refused(Fault::TooLarge(if read.contains(&b'\n') { "the head of the request is" } else { TARGET }))
+    Failure::too_large(if read.contains(&b'\n') { Limit::HeaderBytes } else { Limit::UriBytes })
 }
 
 fn too_slow() -> Failure {
     Failure::new(Code::RequestTimeout, "the head of the request did not come in time")
+        .over(Limit::HeaderTimeout)
 }
 
 /// Walks one request and answers it.
@@ -151,8 +151,10 @@ async fn one(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Shared, rece
         answered(walking, io, hints, is_http10).await
     };
     let Some(response) = response else { return End::Gone };
-    let persists = persists && connection.lifeline.signal() != Signal::Finish;
-    answer(io, response, Answering { persists, is_http10, is_head, date: worker.date() }).await
+    let persists = persists && connection.lifeline.signal() != Signal::Finish && connection.refused.is_none();
+    let patience = worker.limits.stream_idle_timeout;
+    answer(worker, io, response, Answering { persists, is_http10, is_head, patience, date: worker.date() })
+        .await
 }
 
 /// Waits for the answer, and sends 1xx answers meanwhile. `None`: the client has gone; dropping the walk then ends what
@@ -181,13 +183,18 @@ async fn answered(
 }
 
 /// Writes an answer; a tunnel that begins with it is run to its end.
-async fn answer(io: &Shared, answer: Answer, how: Answering) -> End {
+async fn answer(worker: &Worker, io: &Shared, answer: Answer, how: Answering) -> End {
     let Answer { status, fields, mut body } = answer;
     let mut message = how.begin(&mut io.borrow_mut(), status, &fields, &body);
     drop(fields);
     let written = poll_fn(|cx| message.poll(io, &mut body, cx)).await;
-    if written.is_err() {
-        return End::Gone;
+    match written {
+        Ok(()) => {}
+        Err(Unwritten::Broken) => return End::Gone,
+        Err(Unwritten::Stalled) => {
+            worker.stats.reached(Limit::StreamIdleTimeout);
+            return End::Gone;
+        }
     }
     if let Some((tunnel, record)) = body.take_tunnel() {
         Box::pin(tunnel.run(Upgraded(Rc::clone(io)), record)).await;

@@ -1,12 +1,14 @@
 //! HTTP/2 on the client's side, on h2 itself: hyper's server can't send 1xx answers, and takes a channel and a boxed
 //! future per stream that we have no use for. One task per connection accepts, one task per stream answers.
 
+mod guard;
+mod meter;
 mod tunnel;
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,29 +16,51 @@ use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response};
+use http::{Request, Response};
 use tokio::time::{Instant, Sleep};
 
 use super::body::ClientBody;
-use super::connection::{Connection, Signal};
+use super::connection::{Connection, Signal, timeout};
 use super::hints::Hints;
 use super::wire::Wire;
 use crate::fields::Fields;
+use crate::forward::gap::Gap;
 use crate::head::RequestHead;
 use crate::incoming::Incoming;
+use crate::limit::Limit;
 use crate::record::ResponseBody;
 use crate::respond::Answer;
 use crate::walk;
 use crate::worker::Worker;
+use meter::{Meter, Metered};
 pub use tunnel::StreamIo;
 
 /// From one sign of life to the next; a peer that gives none is gone.
 const PING: Duration = Duration::from_secs(20);
 
+/// How long a client whose connection we end may take to its last frames.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+type Accepted = Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>;
+
+/// What a connection has to see to.
+#[expect(clippy::large_enum_variant, reason = "it is made and taken apart in one place of the stack")]
+enum Event {
+    /// A request, or the end.
+    Accepted(Option<Accepted>),
+    /// It is told to end.
+    Told(Signal),
+    /// The client has run into a limit.
+    Reached(Limit),
+    /// The client is gone.
+    Died,
+}
+
 /// Serves a connection to its end.
 pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, wire: Wire) {
     let limits = worker.limits;
     let lifeline = Rc::clone(&connection.lifeline);
+    let meter = Meter::new(&limits, &lifeline);
     let mut builder = h2::server::Builder::new();
     builder
         .max_concurrent_streams(limits.http2_streams)
@@ -44,39 +68,56 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, wire: Wire) {
         .initial_window_size(limits.http2_stream_window)
         .initial_connection_window_size(limits.http2_connection_window)
         .max_send_buffer_size(limits.connection_buffer)
+        .max_local_error_reset_streams(usize::try_from(limits.http2_resets).ok())
         .enable_connect_protocol();
-    let handshake = tokio::time::timeout(limits.handshake_timeout, builder.handshake::<_, Bytes>(wire)).await;
-    let Ok(Ok(mut streams)) = handshake else { return };
+    let handshake = builder.handshake::<_, Bytes>(Metered::new(wire, Rc::clone(&meter)));
+    let Ok(Ok(mut streams)) = timeout(limits.handshake_timeout, handshake).await else { return };
     let mut seen = Signal::None;
     let mut alive = streams.ping_pong().map(Alive::new);
     loop {
-        tokio::select! {
-            biased;
-            accepted = streams.accept() => match accepted {
-                Some(Ok((request, respond))) => {
-                    // The future is large, and a task moves it about: boxed it stays where it is.
-                    let answering = Box::pin(stream(Rc::clone(&worker), Rc::clone(&connection), request, respond));
-                    tokio::task::spawn_local(answering);
-                }
-                Some(Err(error)) => return tracing::debug!(%error, "HTTP/2 connection ended"),
-                None => return,
-            },
-            signal = lifeline.changed(seen) => {
-                seen = signal;
-                if signal == Signal::Finish {
+        let event = poll_fn(|cx| {
+            let accepted = streams.poll_accept(cx);
+            meter.settle();
+            if let Some(limit) = meter.reached() {
+                return Poll::Ready(Event::Reached(limit));
+            }
+            if let Poll::Ready(accepted) = accepted {
+                return Poll::Ready(Event::Accepted(accepted));
+            }
+            if let Poll::Ready(signal) = lifeline.poll_changed(seen, cx) {
+                return Poll::Ready(Event::Told(signal));
+            }
+            match &mut alive {
+                Some(alive) => alive.poll(cx).map(|()| Event::Died),
+                None => Poll::Pending,
+            }
+        });
+        match event.await {
+            Event::Accepted(Some(Ok((request, respond)))) => {
+                if connection.refused.is_some() {
                     streams.graceful_shutdown();
                 }
+                // The future is large, and a task moves it about: boxed it stays where it is.
+                let (worker, connection, meter) =
+                    (Rc::clone(&worker), Rc::clone(&connection), Rc::clone(&meter));
+                tokio::task::spawn_local(Box::pin(stream(worker, connection, meter, request, respond)));
             }
-            () = died(&mut alive) => return tracing::debug!("HTTP/2 connection ended: no answer to a ping"),
+            Event::Accepted(Some(Err(error))) => return tracing::debug!(%error, "HTTP/2 connection ended"),
+            Event::Accepted(None) | Event::Told(Signal::Cut) => return,
+            Event::Told(signal) => {
+                seen = signal;
+                streams.graceful_shutdown();
+            }
+            Event::Reached(limit) => {
+                tracing::debug!(%limit, peer = %connection.peer, "HTTP/2 connection ended");
+                worker.stats.reached(limit);
+                streams.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                let last = poll_fn(|cx| streams.poll_closed(cx));
+                let _ = tokio::time::timeout(LAST_WORDS, last).await;
+                return;
+            }
+            Event::Died => return tracing::debug!("HTTP/2 connection ended: no answer to a ping"),
         }
-    }
-}
-
-/// Waits until the peer leaves a ping unanswered.
-async fn died(alive: &mut Option<Alive>) {
-    match alive {
-        Some(alive) => poll_fn(|cx| alive.poll(cx)).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -114,6 +155,7 @@ impl Alive {
 async fn stream(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
+    meter: Rc<Meter>,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
@@ -125,7 +167,7 @@ async fn stream(
         answered(walking, &hints, &mut respond).await
     };
     if let Some(answer) = answer {
-        reply(answer, worker.date(), respond, recv).await;
+        reply(answer, &worker, meter, respond, recv).await;
     }
 }
 
@@ -146,12 +188,13 @@ fn read(request: Request<RecvStream>) -> (RequestHead, ClientBody, Option<RecvSt
 /// Sends an answer to its end.
 async fn reply(
     answer: Answer,
-    date: Option<HeaderValue>,
+    worker: &Worker,
+    meter: Rc<Meter>,
     mut respond: SendResponse<Bytes>,
     recv: Option<RecvStream>,
 ) {
     let Answer { status, mut fields, mut body } = answer;
-    if let Some(date) = date.filter(|_| !fields.contains("date")) {
+    if let Some(date) = worker.date().filter(|_| !fields.contains("date")) {
         fields.append("date", date.as_bytes());
     }
     let mut response = Response::new(());
@@ -162,9 +205,9 @@ async fn reply(
     let Ok(send) = respond.send_response(response, ends) else { return };
     match (tunnel, recv) {
         (Some((tunnel, record)), Some(recv)) => {
-            Box::pin(tunnel.run(StreamIo::new(send, recv), record)).await;
+            Box::pin(tunnel.run(StreamIo::new(send, recv, meter), record)).await;
         }
-        (None, _) if !ends => pump(send, body).await,
+        (None, _) if !ends => pump(worker, &meter, send, body).await,
         _ => {}
     }
 }
@@ -207,7 +250,8 @@ async fn answered(
 }
 
 /// Sends a body, as fast as the client's windows open.
-async fn pump(mut send: SendStream<Bytes>, mut body: ResponseBody) {
+async fn pump(worker: &Worker, meter: &Meter, mut send: SendStream<Bytes>, mut body: ResponseBody) {
+    let mut gap = Gap::default();
     loop {
         let piece = poll_fn(|cx| match body.poll_data(cx) {
             Poll::Pending => send.poll_reset(cx).map(|_| None),
@@ -222,10 +266,35 @@ async fn pump(mut send: SendStream<Bytes>, mut body: ResponseBody) {
                 };
             }
             Some(Ok(_)) => {
-                let data = body.take();
+                let mut data = body.take();
                 let last = body.is_ended();
-                if send_data(&mut send, &mut body, data, last).await.is_none() {
-                    return;
+                while !data.is_empty() {
+                    send.reserve_capacity(data.len());
+                    let room = poll_fn(|cx| {
+                        let room = poll_room(&mut send, meter, cx);
+                        if room.is_ready() {
+                            gap.end();
+                            return room.map(Ok);
+                        }
+                        // While the client takes nothing, what it sends may still go on.
+                        body.drive(cx);
+                        let is_over = gap.is_over(worker.limits.stream_idle_timeout, cx);
+                        if is_over { Poll::Ready(Err(())) } else { Poll::Pending }
+                    });
+                    match room.await {
+                        Ok(Some(room)) => {
+                            let part = data.split_to(room.min(data.len()));
+                            meter.gave(part.len());
+                            if send.send_data(part, last && data.is_empty()).is_err() {
+                                return;
+                            }
+                        }
+                        Ok(None) => return,
+                        Err(()) => {
+                            worker.stats.reached(Limit::StreamIdleTimeout);
+                            return send.send_reset(Reason::CANCEL);
+                        }
+                    }
                 }
                 if last {
                     return body.complete();
@@ -238,28 +307,15 @@ async fn pump(mut send: SendStream<Bytes>, mut body: ResponseBody) {
     }
 }
 
-/// Sends one piece; `None`: the stream is gone.
-async fn send_data(
-    send: &mut SendStream<Bytes>,
-    body: &mut ResponseBody,
-    mut data: Bytes,
-    last: bool,
-) -> Option<()> {
-    while !data.is_empty() {
-        send.reserve_capacity(data.len());
-        if send.capacity() == 0 {
-            // While the client takes nothing, what it sends may still go on.
-            poll_fn(|cx| {
-                body.drive(cx);
-                send.poll_capacity(cx)
-            })
-            .await?
-            .ok()?;
-            continue;
+/// Waits until the client and the connection take something, and says how much; `None`: the stream is gone.
+fn poll_room(send: &mut SendStream<Bytes>, meter: &Meter, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+    while send.capacity() == 0 {
+        if !matches!(ready!(send.poll_capacity(cx)), Some(Ok(_))) {
+            return Poll::Ready(None);
         }
-        let part = data.split_to(send.capacity().min(data.len()));
-        let ends = last && data.is_empty();
-        send.send_data(part, ends).ok()?;
     }
-    Some(())
+    match meter.poll_room(cx) {
+        Poll::Ready(room) => Poll::Ready(Some(room.min(send.capacity()))),
+        Poll::Pending => send.poll_reset(cx).map(|_| None),
+    }
 }

@@ -3,18 +3,18 @@
 
 use http::{Method, Version};
 
+use sidetrack_config::limits::Limits;
+
 use crate::error::{Code, Failure};
 use crate::head::RequestHead;
-
-/// The most bytes of a request target, from the limits.
-pub struct TargetLimit(pub usize);
+use crate::limit::Limit;
 
 /// Checks the head, and gives the authority it is for.
 ///
 /// # Errors
 /// `method_not_allowed` for CONNECT and TRACE (a CONNECT with `:protocol`, RFC 8441, is a WebSocket and allowed),
-/// `request_too_large` for the target, `malformed_request` for the rest.
-pub fn check(head: &RequestHead, limit: &TargetLimit) -> Result<Box<str>, Failure> {
+/// `request_too_large` for the target and the number of fields, `malformed_request` for the rest.
+pub fn check(head: &RequestHead, limits: &Limits) -> Result<Box<str>, Failure> {
     match head.method {
         Method::CONNECT if head.is_websocket => {}
         Method::CONNECT | Method::TRACE => {
@@ -24,15 +24,24 @@ pub fn check(head: &RequestHead, limit: &TargetLimit) -> Result<Box<str>, Failur
         _ => {}
     }
     let target = head.target.as_str();
-    if target.len() > limit.0 {
-        let detail = format!("the request target is longer than {} bytes", limit.0);
-        return Err(Failure::new(Code::RequestTooLarge, detail).with_status(414));
+    if target.len() > limits.uri_bytes {
+        let detail = format!("the request target is longer than {} bytes", limits.uri_bytes);
+        return Err(Failure { detail: detail.into(), ..Failure::too_large(Limit::UriBytes) });
+    }
+    if head.fields.len() > limits.header_count && lines(head) > limits.header_count {
+        return Err(Failure::too_large(Limit::HeaderCount));
     }
     let is_asterisk = target == "*" && head.method == Method::OPTIONS;
     if !target.starts_with('/') && !is_asterisk {
         return Err(malformed("the request target is no path"));
     }
     authority(head).map(Box::from)
+}
+
+/// Lines of the head, the crumbs of a cookie taken for one: HTTP/2 may send each by itself (RFC 9113 section 8.2.3).
+fn lines(head: &RequestHead) -> usize {
+    let crumbs = head.fields.get_all("cookie").count();
+    head.fields.len() - crumbs.saturating_sub(1)
 }
 
 /// One authority: `:authority`, or that of an absolute target (RFC 9112 section 3.2.2), or `Host`. HTTP/1.1 must
@@ -98,19 +107,20 @@ fn malformed(detail: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::h1::Bounds;
 
     fn head(method: &str, target: &str, hosts: &[&str]) -> RequestHead {
         let text = format!("{method} {target} HTTP/1.1\r\n");
         let fields: String = hosts.iter().map(|host| format!("host: {host}\r\n")).collect();
         let text = [text, fields, "\r\n".to_owned()].concat();
-        crate::h1::request::parse(text.as_bytes(), 10).unwrap().unwrap().0.head
+        crate::h1::request::parse(text.as_bytes(), Bounds::UPSTREAM).unwrap().unwrap().0.head
     }
 
     #[test]
     fn one_authority() {
-        let limit = TargetLimit(100);
+        let limits = Limits { uri_bytes: 100, header_count: 10, ..Limits::default() };
         let check = |method: &str, target: &str, hosts: &[&str]| {
-            check(&head(method, target, hosts), &limit).map(String::from)
+            check(&head(method, target, hosts), &limits).map(String::from)
         };
         assert_eq!(check("GET", "/", &["a.example:80"]).unwrap(), "a.example:80");
         assert_eq!(check("GET", "http://b.example/", &["a.example"]).unwrap(), "b.example");

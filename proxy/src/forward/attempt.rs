@@ -117,7 +117,7 @@ async fn over_http1(
     });
     match exchanged.await {
         Ok(head) => Ok(received(worker, lease, upload, head)),
-        Err(NoAnswer::Client) => Err(Lost::Failed(client_broke_off(), Whose::Other)),
+        Err(NoAnswer::Client) => Err(Lost::Failed(outgoing.source.failure(), Whose::Other)),
         Err(NoAnswer::Fault(fault)) => {
             tracing::debug!(service = %service.name, %fault, "no answer");
             Err(Lost::Failed(not_http(service), Whose::Upstream))
@@ -176,7 +176,7 @@ async fn over_http2(
             let body = FromHttp2::new(Incoming::new(frames, &fields), upload, lease);
             return Ok(Exchange { status: parts.status, fields, body: Received::Http2(body) });
         }
-        Err(http2::NoAnswer::Client) => return Err(Lost::Failed(client_broke_off(), Whose::Other)),
+        Err(http2::NoAnswer::Client) => return Err(Lost::Failed(outgoing.source.failure(), Whose::Other)),
         Err(http2::NoAnswer::Malformed) => return Err(Lost::Failed(not_http(service), Whose::Upstream)),
         Err(http2::NoAnswer::Ended(error)) => error,
     };
@@ -201,10 +201,6 @@ fn is_unprocessed(error: &h2::Error) -> bool {
 
 fn unbuilt() -> Lost {
     Lost::Failed(Failure::new(Code::Internal, "the request could not be built"), Whose::Other)
-}
-
-fn client_broke_off() -> Failure {
-    Failure::new(Code::MalformedRequest, "the request body broke off")
 }
 
 fn not_http(service: &Service) -> Failure {

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -11,7 +12,9 @@ use bytes::Bytes;
 use h2::SendStream;
 use tokio::time::Sleep;
 
+use super::gap::Gap;
 use crate::accept::body::{Broken, ClientBody};
+use crate::error::Failure;
 use crate::fields::Fields;
 
 /// How long a client that expects `100 Continue` is kept waiting for an upstream that does not say it. The time
@@ -25,20 +28,34 @@ pub struct Source {
     bytes: Cell<u64>,
     touched: Cell<bool>,
     done: Cell<bool>,
-    /// The client was cut off in the middle.
-    broken: Cell<bool>,
+    /// Why the client's side of it failed.
+    broken: RefCell<Option<Broken>>,
+    /// The most bytes of it; zero: any number.
+    most: u64,
+    /// How long nothing may come of it; zero: for ever.
+    patience: Cell<Duration>,
+    gap: RefCell<Gap>,
 }
 
 impl Source {
-    /// Takes the body of a client.
-    pub fn new(incoming: ClientBody) -> Self {
-        Self {
+    /// Takes the body of a client, of at most so many bytes (zero: any number), that may say nothing for `patience`.
+    ///
+    /// # Errors
+    /// `request_too_large` where its head says that it is longer.
+    pub fn new(incoming: ClientBody, most: u64, patience: Duration) -> Result<Self, Failure> {
+        if most > 0 && incoming.left().is_some_and(|left| left > most) {
+            return Err(Broken::TooLarge(most).failure());
+        }
+        Ok(Self {
             incoming: RefCell::new(incoming),
             bytes: Cell::new(0),
             touched: Cell::new(false),
             done: Cell::new(false),
-            broken: Cell::new(false),
-        }
+            broken: RefCell::new(None),
+            most,
+            patience: Cell::new(patience),
+            gap: RefCell::default(),
+        })
     }
 
     /// Whether any of it was used, so that it can't be sent again.
@@ -46,9 +63,18 @@ impl Source {
         self.touched.get()
     }
 
-    /// Whether the client's side of it failed.
-    pub fn is_broken(&self) -> bool {
-        self.broken.get()
+    /// What the client is told where its side of it failed.
+    pub fn failure(&self) -> Failure {
+        match &*self.broken.borrow() {
+            Some(broken) => broken.failure(),
+            None => Broken::Io(io::ErrorKind::UnexpectedEof.into()).failure(),
+        }
+    }
+
+    /// The answer has begun: its own idle time-out bounds the exchange from now on, and a client that only listens may be
+    /// silent.
+    pub fn be_patient(&self) {
+        self.patience.set(Duration::ZERO);
     }
 
     /// Whether all of it was used.
@@ -69,18 +95,31 @@ impl Source {
     /// Waits for bytes, and says how many there are; zero: the body has ended.
     ///
     /// # Errors
-    /// The client broke off.
-    pub fn poll_data(&self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
-        let polled = ready!(self.incoming.borrow_mut().poll_data(cx));
-        match &polled {
-            Ok(0) => self.done.set(true),
-            Ok(_) => {}
-            Err(_) => {
-                self.touched.set(true);
-                self.broken.set(true);
+    /// The client broke off, says nothing, or says too much; [`Source::failure`] has the answer to that.
+    pub fn poll_data(&self, cx: &mut Context<'_>) -> Poll<Result<usize, ()>> {
+        let mut gap = self.gap.borrow_mut();
+        let broken = match self.incoming.borrow_mut().poll_data(cx) {
+            Poll::Ready(Ok(0)) => {
+                self.done.set(true);
+                return Poll::Ready(Ok(0));
             }
-        }
-        Poll::Ready(polled)
+            Poll::Ready(Ok(count)) if self.most == 0 || self.used_with(count) <= self.most => {
+                gap.end();
+                return Poll::Ready(Ok(count));
+            }
+            Poll::Ready(Ok(_)) => Broken::TooLarge(self.most),
+            Poll::Ready(Err(broken)) => broken,
+            Poll::Pending if gap.is_over(self.patience.get(), cx) => Broken::Stalled(self.patience.get()),
+            Poll::Pending => return Poll::Pending,
+        };
+        self.touched.set(true);
+        self.broken.replace(Some(broken));
+        Poll::Ready(Err(()))
+    }
+
+    /// Bytes that were used once `count` more are.
+    fn used_with(&self, count: usize) -> u64 {
+        self.bytes.get().saturating_add(u64::try_from(count).unwrap_or(u64::MAX))
     }
 
     /// Shows the bytes that wait to `using`, which says how many it has used.
@@ -109,7 +148,7 @@ impl Source {
 
     fn used(&self, count: usize) {
         self.touched.set(true);
-        self.bytes.set(self.bytes.get() + u64::try_from(count).unwrap_or(0));
+        self.bytes.set(self.used_with(count));
     }
 
     /// The length that was announced has been used: whatever else would come is no part of the body.
@@ -147,12 +186,17 @@ impl Upload {
         self.gate.is_some()
     }
 
+    /// Bytes of the body that have gone.
+    pub fn sent(&self) -> u64 {
+        self.source.bytes()
+    }
+
     /// Sends as much as there is and the upstream takes; ready when there is nothing more to send, be it that the upstream
     /// wants no more: what it thinks of the request its answer says, or the fault of its stream.
     ///
     /// # Errors
     /// The client broke off.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
         if let Some(gate) = &mut self.gate {
             ready!(gate.as_mut().poll(cx));
             self.gate = None;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::limit::Limit;
 use crate::route::table::Hold;
 
 /// What waits now, in all workers.
@@ -21,11 +22,18 @@ pub struct Held {
 
 impl Holding {
     /// Lets a request of so many bytes wait, unless that would be one too many.
-    pub fn take(self: &Arc<Self>, bytes: u64, limits: &Hold) -> Option<Held> {
+    ///
+    /// # Errors
+    /// The limit that it is over.
+    pub fn take(self: &Arc<Self>, bytes: u64, limits: &Hold) -> Result<Held, Limit> {
         let requests = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let total = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let held = Held { holding: Arc::clone(self), bytes };
-        (requests <= limits.requests && total <= limits.bytes).then_some(held)
+        match held {
+            _ if requests > limits.requests => Err(Limit::HoldRequests),
+            _ if total > limits.bytes => Err(Limit::HoldBytes),
+            held => Ok(held),
+        }
     }
 }
 
@@ -45,10 +53,10 @@ mod tests {
         let limits = Hold { timeout: std::time::Duration::ZERO, requests: 2, bytes: 100 };
         let holding = Arc::new(Holding::default());
         let first = holding.take(60, &limits).unwrap();
-        assert!(holding.take(60, &limits).is_none(), "too many bytes");
+        assert_eq!(holding.take(60, &limits).unwrap_err(), Limit::HoldBytes);
         let second = holding.take(40, &limits).unwrap();
-        assert!(holding.take(0, &limits).is_none(), "too many requests");
+        assert_eq!(holding.take(0, &limits).unwrap_err(), Limit::HoldRequests);
         drop((first, second));
-        assert!(holding.take(100, &limits).is_some(), "nothing stays behind");
+        assert!(holding.take(100, &limits).is_ok(), "nothing stays behind");
     }
 }

@@ -11,9 +11,10 @@ use super::io::Wire;
 use super::upload::{Stopped, Upload};
 use crate::fields::Fields;
 use crate::h1::Fault;
-use crate::h1::body::{Decoder, Next, TRAILERS};
+use crate::h1::body::{Decoder, Next};
 use crate::h1::buffer::{Buffer, Rejoined, SIZE};
 use crate::h1::response::{ResponseHead, parse};
+use crate::limit::Limit;
 use crate::record::metrics::WorkerStats;
 
 /// The most bytes of the head of an answer.
@@ -109,7 +110,7 @@ impl Http1 {
                 Ok(0) => return Poll::Ready(Err(NoAnswer::Closed(io::ErrorKind::UnexpectedEof.into()))),
                 Ok(_) => *heard = true,
                 Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
-                    return Poll::Ready(Err(NoAnswer::Fault(Fault::TooLarge("the head of the answer is"))));
+                    return Poll::Ready(Err(NoAnswer::Fault(Fault::TooLarge(Limit::HeaderBytes))));
                 }
                 Err(error) => return Poll::Ready(Err(NoAnswer::Closed(error))),
             }
@@ -129,7 +130,8 @@ impl Http1 {
                 Next::Framing(count) => self.input.consume(count),
                 Next::Data(count) => return Poll::Ready(Ok(count)),
                 Next::End => return Poll::Ready(Ok(0)),
-                Next::More => match ready!(self.input.poll_read(&mut self.wire, cx, TRAILERS.max(SIZE)))? {
+                Next::More => match ready!(self.input.poll_read(&mut self.wire, cx, decoder.most_at_once()))?
+                {
                     0 if decoder.closed() => return Poll::Ready(Ok(0)),
                     0 => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                     _ => {}

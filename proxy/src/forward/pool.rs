@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
+use rustix::io::Errno;
 use sidetrack_config::limits::Limits;
 use tokio::net::TcpStream;
 
@@ -41,6 +42,15 @@ pub enum ConnectError {
     /// The upstream did not agree to HTTP/2 (ALPN).
     #[error("TLS: the upstream does not speak HTTP/2")]
     NoHttp2,
+}
+
+impl ConnectError {
+    /// Whether it is this machine that lacks something: descriptors, ports or memory.
+    pub fn is_ours(&self) -> bool {
+        let Self::Io(error) = self else { return false };
+        let lacking = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+        Errno::from_io_error(error).is_some_and(|errno| lacking.contains(&errno))
+    }
 }
 
 struct Idle {
@@ -244,6 +254,13 @@ impl Pool {
         let mut passive = local.passive.get();
         passive.failed(self.start.elapsed(), others);
         local.passive.set(passive);
+    }
+
+    /// Closes every connection that idles.
+    pub fn close_idle(&self) {
+        for local in self.locals.borrow().values() {
+            local.idle.borrow_mut().clear();
+        }
     }
 
     /// Closes what idled too long, and forgets endpoints that no table names any more. Called once a second.

@@ -69,6 +69,11 @@ impl Upload {
         self.framing == Framing::Ended && self.out.is_empty()
     }
 
+    /// Bytes of the body that have gone.
+    pub fn sent(&self) -> u64 {
+        self.source.bytes()
+    }
+
     /// Bytes written so far.
     pub const fn written(&self) -> u64 {
         self.written

@@ -1,16 +1,14 @@
 //! The answer's body on its way to the client. When it ends, its connection goes back to the pool; when it stalls,
 //! the service's idle time-out ends it.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, Sleep};
 
 use super::body;
+use super::gap::Gap;
 use super::http1::Http1;
 use super::http2::Http2;
 use super::pool::{Counted, Leased};
@@ -43,9 +41,11 @@ pub enum BodyError {
 /// A body from upstream, and the connection that it comes over.
 pub struct UpstreamBody {
     from: From,
+    /// How long nothing may move in either direction.
     idle: Duration,
-    /// Made when the body is first waited for, so that one that is there at once costs no timer.
-    timer: Option<Pin<Box<Sleep>>>,
+    gap: Gap,
+    /// Bytes of the request that had gone when it was last waited for.
+    sent: u64,
 }
 
 enum From {
@@ -147,12 +147,16 @@ impl UpstreamBody {
     /// The body that `from` brings; zero `idle`: it may stall for ever.
     pub fn http1(mut from: FromHttp1, idle: Duration) -> Self {
         from.settle();
-        Self { from: From::Http1(from), idle, timer: None }
+        Self::new(From::Http1(from), idle)
     }
 
     /// The same over HTTP/2.
-    pub const fn http2(from: FromHttp2, idle: Duration) -> Self {
-        Self { from: From::Http2(from), idle, timer: None }
+    pub fn http2(from: FromHttp2, idle: Duration) -> Self {
+        Self::new(From::Http2(from), idle)
+    }
+
+    fn new(from: From, idle: Duration) -> Self {
+        Self { from, idle, gap: Gap::default(), sent: 0 }
     }
 
     /// Waits for bytes, and says how many there are; zero: the body has ended.
@@ -167,9 +171,7 @@ impl UpstreamBody {
         if polled.is_pending() {
             return if self.stalled(cx) { Poll::Ready(Err(BodyError::Stalled)) } else { Poll::Pending };
         }
-        if let Some(timer) = &mut self.timer {
-            timer.as_mut().reset(Instant::now() + self.idle);
-        }
+        self.gap.end();
         polled
     }
 
@@ -245,12 +247,15 @@ impl UpstreamBody {
         };
     }
 
-    /// Whether the body has stalled for too long.
+    /// Whether nothing has moved for too long.
     fn stalled(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.idle.is_zero() {
-            return false;
+        let sent = match &self.from {
+            From::Http1(from) => from.upload.as_ref().map_or(0, Upload::sent),
+            From::Http2(from) => from.upload.as_ref().map_or(0, body::Upload::sent),
+        };
+        if std::mem::replace(&mut self.sent, sent) != sent {
+            self.gap.end();
         }
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.idle)));
-        timer.as_mut().poll(cx).is_ready()
+        self.gap.is_over(self.idle, cx)
     }
 }

@@ -1,21 +1,22 @@
 //! Where a body ends: by length, by chunks (RFC 9112 section 7.1), or with its connection. Pure: it is shown bytes and
 //! says what they are.
 
-use super::{FIELDS, Fault, has_whole_ends};
+use super::buffer::SIZE;
+use super::{Bounds, FIELDS, Fault, has_whole_ends};
 use crate::fields::Fields;
+use crate::limit::Limit;
 
 /// The most bytes of one chunk's line.
 const LINE: usize = 4 << 10;
-/// The most bytes of all extensions of a body, which nobody uses but to hide things.
-const EXTENSIONS: usize = 16 << 10;
-/// The most bytes of trailers.
-pub const TRAILERS: usize = 16 << 10;
 
 /// Reads one body.
 #[derive(Debug)]
 pub struct Decoder {
     state: State,
-    extensions: usize,
+    /// The bytes of extensions that may still come.
+    extensions: u32,
+    /// The bytes that trailers may have.
+    most_trailers: u32,
     trailers: Option<Fields>,
 }
 
@@ -50,7 +51,7 @@ pub enum Next {
 
 impl Decoder {
     const fn new(state: State) -> Self {
-        Self { state, extensions: 0, trailers: None }
+        Self { state, extensions: 0, most_trailers: 0, trailers: None }
     }
 
     /// A body of so many bytes.
@@ -59,8 +60,23 @@ impl Decoder {
     }
 
     /// A body in chunks.
-    pub const fn chunked() -> Self {
-        Self::new(State::Size)
+    pub const fn chunked(bounds: Bounds) -> Self {
+        Self {
+            state: State::Size,
+            extensions: bounds.extensions,
+            most_trailers: bounds.trailers,
+            trailers: None,
+        }
+    }
+
+    /// The most bytes of trailers, with the empty line behind them, which is there without them, too.
+    fn most_of_trailers(&self) -> usize {
+        usize::try_from(self.most_trailers).unwrap_or(usize::MAX).saturating_add(2)
+    }
+
+    /// How many bytes [`Decoder::next`] may have to be shown at once.
+    pub fn most_at_once(&self) -> usize {
+        self.most_of_trailers().max(SIZE)
     }
 
     /// A body that ends with its connection.
@@ -145,7 +161,7 @@ impl Decoder {
     fn size(&mut self, bytes: &[u8]) -> Result<Next, Fault> {
         let Some(feed) = bytes.iter().take(LINE).position(|byte| *byte == b'\n') else {
             return match bytes.len() >= LINE {
-                true => Err(Fault::TooLarge("the line of a chunk is")),
+                true => Err(Fault::TooLarge(Limit::ChunkExtensionBytes)),
                 false => Ok(Next::More),
             };
         };
@@ -157,20 +173,19 @@ impl Decoder {
         if !is_extension(extension) {
             return Err(Fault::Malformed("a chunk's size has something odd behind it"));
         }
-        self.extensions += extension.len();
-        if self.extensions > EXTENSIONS {
-            return Err(Fault::TooLarge("the extensions of chunks are"));
-        }
+        let left = u32::try_from(extension.len()).ok().and_then(|length| self.extensions.checked_sub(length));
+        self.extensions = left.ok_or(Fault::TooLarge(Limit::ChunkExtensionBytes))?;
         self.state = if size == 0 { State::Trailers } else { State::Chunk(size) };
         Ok(Next::Framing(feed + 1))
     }
 
     fn fields(&mut self, bytes: &[u8]) -> Result<Next, Fault> {
         let mut lines = [httparse::EMPTY_HEADER; FIELDS];
+        let most = self.most_of_trailers();
         match httparse::parse_headers(bytes, &mut lines) {
             Ok(httparse::Status::Complete((length, fields))) => {
-                if length > TRAILERS {
-                    return Err(Fault::TooLarge("the trailers are"));
+                if length > most {
+                    return Err(Fault::TooLarge(Limit::TrailerBytes));
                 }
                 let whole = bytes.get(..length).unwrap_or_default();
                 if !has_whole_ends(whole, fields) {
@@ -181,9 +196,9 @@ impl Decoder {
                 self.state = State::Ended;
                 Ok(Next::Framing(length))
             }
-            Ok(httparse::Status::Partial) if bytes.len() < TRAILERS => Ok(Next::More),
+            Ok(httparse::Status::Partial) if bytes.len() < most => Ok(Next::More),
             Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
-                Err(Fault::TooLarge("the trailers are"))
+                Err(Fault::TooLarge(Limit::TrailerBytes))
             }
             Err(_) => Err(Fault::Malformed("the trailers are malformed")),
         }
@@ -247,7 +262,7 @@ mod tests {
     fn by_chunks_with_extensions_and_trailers() {
         let text = b"5;a=\"b\"\r\nhello\r\n00A\r\n, all here\r\n0\r\nx-sum: 7\r\n\r\nGET";
         for step in [1, 2, 7, 100] {
-            let (body, used, mut decoder) = decode(Decoder::chunked(), text, step).unwrap();
+            let (body, used, mut decoder) = decode(Decoder::chunked(Bounds::UPSTREAM), text, step).unwrap();
             assert_eq!((body.as_slice(), used), (&b"hello, all here"[..], text.len() - 3));
             assert_eq!(decoder.take_trailers().unwrap().text("x-sum"), Some("7"));
         }
@@ -276,7 +291,7 @@ mod tests {
             "5\r\nhello\r\n0\r\nx\r\n\r\n",
         ] {
             assert!(
-                matches!(decode(Decoder::chunked(), text.as_bytes(), 100), Err(Fault::Malformed(why)) if why != "cut"),
+                matches!(decode(Decoder::chunked(Bounds::UPSTREAM), text.as_bytes(), 100), Err(Fault::Malformed(why)) if why != "cut"),
                 "{text:?}"
             );
         }
@@ -285,12 +300,21 @@ mod tests {
     #[test]
     fn bounds() {
         let large = |text: String| {
-            matches!(decode(Decoder::chunked(), text.as_bytes(), 1_000), Err(Fault::TooLarge(_)))
+            matches!(
+                decode(Decoder::chunked(Bounds::UPSTREAM), text.as_bytes(), 1_000),
+                Err(Fault::TooLarge(_))
+            )
         };
         assert!(large(format!("1;{}", "x".repeat(LINE))));
         assert!(large(format!("1;{}\r\na\r\n", "x".repeat(1_000)).repeat(17)));
-        assert!(large(format!("0\r\nx: {}", "y".repeat(TRAILERS))));
+        assert!(large(format!("0\r\nx: {}", "y".repeat(16 << 10))));
         assert!(large(format!("0\r\n{}\r\n", "x: y\r\n".repeat(FIELDS + 1))));
+        let none = Decoder::chunked(Bounds { fields: 0, extensions: 0, trailers: 0 });
+        assert!(decode(none, b"1\r\na\r\n0\r\n\r\n", 1).is_ok());
+        for text in ["1;\r\na\r\n0\r\n\r\n", "1\r\na\r\n0\r\nx: y\r\n\r\n"] {
+            let none = Decoder::chunked(Bounds { fields: 0, extensions: 0, trailers: 0 });
+            assert!(matches!(decode(none, text.as_bytes(), 100), Err(Fault::TooLarge(_))), "{text:?}");
+        }
     }
 
     proptest! {
@@ -306,14 +330,14 @@ mod tests {
                 text.extend_from_slice(b"\r\n");
             }
             text.extend_from_slice(b"0\r\n\r\n");
-            let (body, used, _) = decode(Decoder::chunked(), &text, step).unwrap();
+            let (body, used, _) = decode(Decoder::chunked(Bounds::UPSTREAM), &text, step).unwrap();
             prop_assert_eq!(body, chunks.concat());
             prop_assert_eq!(used, text.len());
         }
 
         #[test]
         fn nothing_makes_it_panic_or_run_away(text in prop::collection::vec(any::<u8>(), 0..200), step in 1_usize..50) {
-            let _ = decode(Decoder::chunked(), &text, step);
+            let _ = decode(Decoder::chunked(Bounds::UPSTREAM), &text, step);
         }
     }
 }

@@ -7,9 +7,10 @@ use http::{Method, Uri, Version};
 
 use super::body::Decoder;
 use super::control::Control;
-use super::{Fault, has_whole_ends, lines, offset};
+use super::{Bounds, Fault, has_whole_ends, lines, offset};
 use crate::fields::Fields;
 use crate::head::RequestHead;
+use crate::limit::Limit;
 
 /// The head of a request, and what it says of its body.
 #[derive(Debug)]
@@ -29,18 +30,17 @@ pub struct Received {
 /// Fields that a request may get on its way, and their bytes.
 const ADDED: (usize, usize) = (14, 768);
 
-/// Reads the head of a request with at most so many fields; `None`: there is more to come. Gives its length in bytes,
-/// too.
+/// Reads the head of a request within `bounds`; `None`: there is more to come. Gives its length in bytes, too.
 ///
 /// # Errors
 /// It is malformed, too large, or its body has no end that everybody would see in the same place.
-pub fn parse(bytes: &[u8], most: usize) -> Result<Option<(Received, usize)>, Fault> {
+pub fn parse(bytes: &[u8], bounds: Bounds) -> Result<Option<(Received, usize)>, Fault> {
     let mut few = lines();
     let mut many = Vec::new();
-    let lines = match few.get_mut(..most) {
+    let lines = match few.get_mut(..bounds.fields) {
         Some(lines) => lines,
         None => {
-            many.resize_with(most, MaybeUninit::uninit);
+            many.resize_with(bounds.fields, MaybeUninit::uninit);
             many.as_mut_slice()
         }
     };
@@ -72,7 +72,7 @@ pub fn parse(bytes: &[u8], most: usize) -> Result<Option<(Received, usize)>, Fau
     let version = if is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
     let head = RequestHead { method, authority, target, version, is_websocket: false, fields };
     let body = match control.length {
-        _ if control.chunked => Decoder::chunked(),
+        _ if control.chunked => Decoder::chunked(bounds),
         length => Decoder::length(length.unwrap_or(0)),
     };
     let expects = expects && !is_http10 && !body.is_ended();
@@ -83,7 +83,7 @@ pub fn parse(bytes: &[u8], most: usize) -> Result<Option<(Received, usize)>, Fau
 /// Printable characters of ASCII, and no fragment, which some would cut and others send on (RFC 9112 section 3.2).
 fn target(method: &Method, text: &str) -> Result<(Option<Authority>, PathAndQuery), Fault> {
     if text.len() > LONGEST {
-        return Err(Fault::TooLarge(TARGET));
+        return Err(Fault::TooLarge(Limit::UriBytes));
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return Err(Fault::Malformed("the request target holds a character that has to be percent-encoded"));
@@ -105,15 +105,12 @@ fn target(method: &Method, text: &str) -> Result<(Option<Authority>, PathAndQuer
 /// The longest target that can be held. The configuration allows no more, and less by default.
 const LONGEST: usize = 65_534;
 
-/// What is too large where the target is.
-pub const TARGET: &str = "the request target is";
-
 fn fault(error: httparse::Error) -> Fault {
     match error {
         httparse::Error::HeaderName => Fault::Malformed("a field has no proper name, or a line is folded"),
         httparse::Error::HeaderValue => Fault::Malformed("a field has a forbidden character"),
         httparse::Error::NewLine => Fault::Malformed("a line does not end in CR LF"),
-        httparse::Error::TooManyHeaders => Fault::TooLarge("the number of fields is"),
+        httparse::Error::TooManyHeaders => Fault::TooLarge(Limit::HeaderCount),
         httparse::Error::Version => Fault::Malformed("the version is neither 1.1 nor 1.0"),
         httparse::Error::Status | httparse::Error::Token => Fault::Malformed("the request line is malformed"),
     }
@@ -124,7 +121,7 @@ mod tests {
     use super::*;
 
     fn head(text: &str) -> Result<Option<(Received, usize)>, Fault> {
-        parse(text.as_bytes(), 5)
+        parse(text.as_bytes(), Bounds { fields: 5, ..Bounds::UPSTREAM })
     }
 
     #[test]
@@ -191,7 +188,7 @@ mod tests {
     #[test]
     fn bounds() {
         let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(LONGEST));
-        assert_eq!(head(&long).unwrap_err(), Fault::TooLarge(TARGET));
+        assert_eq!(head(&long).unwrap_err(), Fault::TooLarge(Limit::UriBytes));
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(6));
         assert!(matches!(head(&many), Err(Fault::TooLarge(_))));
         let most = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(5));

@@ -4,8 +4,9 @@ use http::{Method, StatusCode};
 
 use super::body::Decoder;
 use super::control::Control;
-use super::{Fault, has_whole_ends, lines};
+use super::{Bounds, Fault, has_whole_ends, lines};
 use crate::fields::Fields;
+use crate::limit::Limit;
 
 /// The head of an answer, and what it says of its body.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub fn parse(bytes: &[u8], method: &Method) -> Result<Option<(ResponseHead, usiz
     let length = match parsed {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(Fault::TooLarge("the number of fields is")),
+        Err(httparse::Error::TooManyHeaders) => return Err(Fault::TooLarge(Limit::HeaderCount)),
         Err(_) => return Err(Fault::Malformed("the head of the answer is malformed")),
     };
     let whole = bytes.get(..length).unwrap_or_default();
@@ -66,7 +67,7 @@ fn body(status: StatusCode, method: &Method, control: &Control, is_http10: bool)
         || *method == Method::HEAD;
     Ok(match control.length {
         _ if is_without => Decoder::length(0),
-        _ if control.chunked => Decoder::chunked(),
+        _ if control.chunked => Decoder::chunked(Bounds::UPSTREAM),
         Some(length) => Decoder::length(length),
         None => Decoder::until_close(),
     })

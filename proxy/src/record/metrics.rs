@@ -21,6 +21,7 @@ pub use self::cell::{Counter, Gauge, Held};
 pub use self::service::{PreviewStats, Sample, ServiceStats};
 pub use self::status::{CLIENT_CLOSED, shown};
 use crate::error::Code;
+use crate::limit::Limit;
 
 /// Everything that is counted and belongs to no service and no preview.
 #[derive(Debug)]
@@ -47,6 +48,11 @@ impl Metrics {
     /// the last. Cloning the `Arc` touches memory of that worker only, cloning the one of [`Metrics`] does not.
     pub fn worker(&self, index: usize) -> &Arc<WorkerStats> {
         self.workers.get(index)
+    }
+
+    /// Requests under way, of all workers.
+    pub fn in_flight(&self) -> i64 {
+        self.workers.iter().map(|worker| worker.requests_in_flight.get()).sum()
     }
 
     /// Where requests are counted that met no service: `service=""`.
@@ -106,6 +112,7 @@ pub struct WorkerStats {
     tls_ok: Counter,
     tls_failed: Counter,
     errors: [Counter; Code::ALL.len()],
+    limits: [Counter; Limit::ALL.len()],
 }
 
 impl WorkerStats {
@@ -119,6 +126,17 @@ impl WorkerStats {
         if let Some(errors) = self.errors.get(code.index()) {
             errors.inc();
         }
+    }
+
+    /// Counts something that was refused or ended because a limit was reached.
+    pub fn reached(&self, limit: Limit) {
+        if let Some(limits) = self.limits.get(limit.index()) {
+            limits.inc();
+        }
+    }
+
+    fn limits(&self, limit: Limit) -> u64 {
+        self.limits.get(limit.index()).map_or(0, Counter::get)
     }
 
     fn errors(&self, code: Code) -> u64 {

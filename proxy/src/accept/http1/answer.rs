@@ -2,11 +2,13 @@
 
 use std::cell::RefCell;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
 use super::io::Io;
 use crate::fields::Fields;
+use crate::forward::gap::Gap;
 use crate::h1::write;
 use crate::record::ResponseBody;
 
@@ -27,6 +29,8 @@ pub struct Answering {
     pub is_http10: bool,
     /// Whether it asked for the head only.
     pub is_head: bool,
+    /// How long it may take nothing; zero: for ever.
+    pub patience: Duration,
     /// For an answer that has no `Date`.
     pub date: Option<HeaderValue>,
 }
@@ -46,6 +50,19 @@ enum Framing {
 pub struct Message {
     framing: Framing,
     persists: bool,
+    patience: Duration,
+    gap: Gap,
+    /// Bytes that had gone over the connection when it was last waited for.
+    sent: u64,
+}
+
+/// Why an answer was not written to its end; the connection can only be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwritten {
+    /// The client has gone, or the answer broke off.
+    Broken,
+    /// The client took nothing for too long.
+    Stalled,
 }
 
 impl Answering {
@@ -95,7 +112,7 @@ impl Answering {
             false => write::field(out, "connection", b"close"),
         }
         out.extend_from_slice(b"\r\n");
-        Message { framing, persists }
+        Message { framing, persists, patience: self.patience, gap: Gap::default(), sent: 0 }
     }
 }
 
@@ -108,8 +125,29 @@ impl Message {
     /// Writes as much as there is and the client takes; ready when all is written.
     ///
     /// # Errors
-    /// The client has gone, or the answer broke off; either way the connection can only be cut.
+    /// Why it can't be.
     pub fn poll(
+        &mut self,
+        io: &RefCell<Io>,
+        body: &mut ResponseBody,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Unwritten>> {
+        let written = self.poll_write(io, body, cx);
+        if written.is_pending() {
+            let sent = io.borrow().sent();
+            if std::mem::replace(&mut self.sent, sent) != sent {
+                self.gap.end();
+            }
+            let waits_for_client =
+                self.framing == Framing::Ended || io.borrow().waiting() > 0 || !body.data().is_empty();
+            if waits_for_client && self.gap.is_over(self.patience, cx) {
+                return Poll::Ready(Err(Unwritten::Stalled));
+            }
+        }
+        written.map_err(|()| Unwritten::Broken)
+    }
+
+    fn poll_write(
         &mut self,
         io: &RefCell<Io>,
         body: &mut ResponseBody,

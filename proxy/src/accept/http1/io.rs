@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::accept::body::Broken;
 use crate::accept::wire::Wire;
-use crate::h1::body::{Decoder, Next, TRAILERS};
+use crate::h1::body::{Decoder, Next};
 use crate::h1::buffer::{Buffer, SIZE};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -28,6 +28,7 @@ pub struct Io {
     /// What waits to be written.
     pub output: Vec<u8>,
     written: usize,
+    sent: u64,
     /// Reads the body of the request under way.
     pub body: Decoder,
     /// Whether the client still waits to be told to send it.
@@ -42,6 +43,7 @@ impl Io {
             input: Buffer::default(),
             output: Vec::new(),
             written: 0,
+            sent: 0,
             body: Decoder::length(0),
             expects: false,
         }
@@ -73,7 +75,8 @@ impl Io {
                 Next::Data(count) => return Poll::Ready(Ok(count)),
                 Next::End => return Poll::Ready(Ok(0)),
                 Next::More => {
-                    if ready!(self.poll_read(cx, TRAILERS.max(SIZE)))? == 0 {
+                    let most = self.body.most_at_once();
+                    if ready!(self.poll_read(cx, most))? == 0 {
                         return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
                     }
                 }
@@ -134,6 +137,7 @@ impl Io {
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.sent += u64::try_from(count).unwrap_or(0);
             self.written += count.min(length);
             if self.written < self.output.len() {
                 continue;
@@ -144,6 +148,11 @@ impl Io {
                 return Poll::Ready(Ok(count.saturating_sub(length)));
             }
         }
+    }
+
+    /// Bytes that have been written so far.
+    pub const fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// How much waits to be written.

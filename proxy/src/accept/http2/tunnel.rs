@@ -2,11 +2,15 @@
 
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::meter::Meter;
+use super::poll_room;
 
 /// The most bytes of one write.
 const PIECE: usize = 16 << 10;
@@ -16,13 +20,14 @@ const PIECE: usize = 16 << 10;
 pub struct StreamIo {
     send: SendStream<Bytes>,
     recv: RecvStream,
+    meter: Rc<Meter>,
     rest: Bytes,
 }
 
 impl StreamIo {
-    /// The byte stream of `send` and `recv`.
-    pub const fn new(send: SendStream<Bytes>, recv: RecvStream) -> Self {
-        Self { send, recv, rest: Bytes::new() }
+    /// The byte stream of `send` and `recv`, of the connection that `meter` watches.
+    pub(super) const fn new(send: SendStream<Bytes>, recv: RecvStream, meter: Rc<Meter>) -> Self {
+        Self { send, recv, meter, rest: Bytes::new() }
     }
 }
 
@@ -59,14 +64,12 @@ impl AsyncWrite for StreamIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let wanted = buf.len().min(PIECE);
         self.send.reserve_capacity(wanted);
-        while self.send.capacity() == 0 {
-            match ready!(self.send.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(broken(error))),
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            }
-        }
-        let part: Bytes = buf.iter().take(wanted.min(self.send.capacity())).copied().collect();
+        let StreamIo { send, meter, .. } = &mut *self;
+        let Some(room) = ready!(poll_room(send, meter, cx)) else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        let part: Bytes = buf.iter().take(wanted.min(room)).copied().collect();
+        self.meter.gave(part.len());
         let count = part.len();
         self.send.send_data(part, false).map_err(broken)?;
         Poll::Ready(Ok(count))

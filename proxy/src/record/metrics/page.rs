@@ -11,6 +11,7 @@ use super::service::{BOUNDS, PreviewStats, ServiceStats, SideTotals};
 use super::{Metrics, WorkerStats, status};
 use crate::decision::Side;
 use crate::error::Code;
+use crate::limit::Limit;
 
 type Labels<'a> = &'a [(&'a str, &'a str)];
 
@@ -24,6 +25,7 @@ pub(super) fn encode<'a>(
     page.services(std::iter::once(&metrics.unrouted).chain(services));
     page.previews(previews);
     page.workers(metrics);
+    page.limits(metrics);
     page.process(metrics);
     // The encoder fails on a family without series, and `Page::add` lets none in.
     TextEncoder::new().encode_to_string(&page.families).unwrap_or_default()
@@ -116,6 +118,15 @@ impl Page {
             counter(&[("code", code.as_str())], count)
         });
         self.counter("errors_total", "Errors that the proxy answered by itself, by code.", errors.into());
+    }
+
+    fn limits(&mut self, metrics: &Metrics) {
+        let limits = Limit::ALL.map(|limit| {
+            let count = metrics.workers.iter().map(|worker| worker.limits(limit)).sum();
+            counter(&[("reason", limit.as_str())], count)
+        });
+        let help = "Times that something was refused or ended because a limit was reached, by its setting.";
+        self.counter("limits_reached_total", help, limits.into());
     }
 
     fn process(&mut self, metrics: &Metrics) {

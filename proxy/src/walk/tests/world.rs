@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::accept::connection::Door;
+use crate::accept::gate::Gate;
 use crate::accept::listen;
 use crate::drain::Phase;
 use crate::fixture::table_of;
@@ -75,7 +76,7 @@ impl World {
             limits,
             drain,
             holding: Arc::new(Holding::default()),
-            connections: AtomicUsize::new(0),
+            gate: Gate::new(&limits),
             next_connection: AtomicU64::new(1),
             via: HeaderValue::from_static("1.1 sidetrack-test"),
         });
