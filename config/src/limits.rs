@@ -1,5 +1,7 @@
 //! Every limit and time-out, each on by default, with its reason.
 
+pub mod about;
+
 use std::time::Duration;
 
 /// The limits of one proxy. Zero means "by memory and descriptors" for counts and "none" for times.

@@ -169,17 +169,6 @@ impl Failure {
         Self { code, detail: detail.into(), status: None, preview: None, limit: None }
     }
 
-    /// A part of a message is over its limit.
-    pub fn too_large(limit: Limit) -> Self {
-        let status = match limit {
-            Limit::UriBytes => 414,
-            Limit::HeaderBytes | Limit::HeaderCount => 431,
-            _ => 413,
-        };
-        let detail = format!("{} (`limits.{limit}`)", limit.part());
-        Self::new(Code::RequestTooLarge, detail).with_status(status).over(limit)
-    }
-
     /// The same, because this limit was reached.
     #[must_use]
     pub const fn over(mut self, limit: Limit) -> Self {

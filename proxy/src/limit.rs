@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::{Code, Failure};
+
 /// A limit that was reached: why something was refused or ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
@@ -109,6 +111,17 @@ impl Limit {
             Self::TrailerBytes => "the trailers are too large",
             Self::BodyBytes => "the body is too large",
             _ => "the message is too large",
+        }
+    }
+
+    /// The failure of a request of which a part is too large.
+    pub fn too_large(self) -> Failure {
+        let detail = format!("{} (`limits.{self}`)", self.part());
+        let failure = Failure::new(Code::RequestTooLarge, detail).over(self);
+        match self {
+            Self::UriBytes => failure.with_status(414),
+            Self::HeaderBytes | Self::HeaderCount => failure.with_status(431),
+            _ => failure,
         }
     }
 }

@@ -83,7 +83,7 @@ impl Record {
         table: &Rc<Held>,
     ) -> Box<Self> {
         worker.stats.requests_in_flight.inc();
-        worker.in_flight.set(worker.in_flight.get() + 1);
+        worker.began();
         connection.lifeline.began();
         let fields = &head.fields;
         let given = fields.get(REQUEST_ID).filter(|id| connection.trusted && id.len() <= ID_BYTES);
@@ -333,7 +333,7 @@ impl Drop for Record {
         self.count(&sample);
         self.write(&sample);
         self.worker.stats.requests_in_flight.dec();
-        self.worker.in_flight.set(self.worker.in_flight.get().saturating_sub(1));
+        self.worker.ended();
         self.connection.lifeline.ended(now);
     }
 }

@@ -126,21 +126,39 @@ impl Worker {
         self.shared.next_connection.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Whether there is room for the request that has just begun. The other workers are asked only where this one has
-    /// more than its share, so that no request is counted where workers meet.
+    /// A request begins.
+    pub fn began(&self) {
+        let count = self.in_flight.get() + 1;
+        self.in_flight.set(count);
+        if count == self.share + 1 {
+            self.shared.gate.borrow();
+        }
+    }
+
+    /// A request has ended.
+    pub fn ended(&self) {
+        let count = self.in_flight.get();
+        self.in_flight.set(count.saturating_sub(1));
+        if count == self.share + 1 {
+            self.shared.gate.give_back();
+        }
+    }
+
+    /// Whether there is room for the request that has just begun. As long as every worker keeps to its share, none has to
+    /// ask the others, and no request is counted where workers meet.
     ///
     /// # Errors
     /// `overloaded`, or `rate_limited`.
     pub fn has_room(&self, connection: &Connection) -> Result<(), Failure> {
-        let most = self.limits.max_in_flight;
+        let gate = &self.shared.gate;
         let is_full = || {
-            let all = usize::try_from(self.shared.metrics.in_flight()).unwrap_or(0);
-            self.in_flight.get() > most || all > most
+            let all = self.shared.metrics.in_flight();
+            usize::try_from(all).is_ok_and(|all| all > self.limits.max_in_flight)
         };
         match connection.refused {
             Some(limit) => Err(no_room(limit)),
-            None if self.in_flight.get() > self.share && is_full() => Err(no_room(Limit::MaxInFlight)),
-            None if self.shared.gate.is_pressed() => Err(no_room(Limit::MaxMemory)),
+            None if gate.is_borrowed() && is_full() => Err(no_room(Limit::MaxInFlight)),
+            None if gate.is_pressed() => Err(no_room(Limit::MaxMemory)),
             None => Ok(()),
         }
     }

@@ -37,8 +37,8 @@ Closed means that an HTTP/1.1 connection ends after the answer, because the fram
 an HTTP/2 connection stays.
 
 Some things are refused before there is a request that could be answered so: over HTTP/2 a head that is over
-`limits.headerBytes` (431 without a body) or malformed (the stream is reset); one connection more than
-`limits.maxConnections`, and one that says nothing for `limits.handshakeTimeout` (both: the connection is closed).
+`limits.headerBytes` (431 without a body) or malformed (the stream is reset); one that says nothing for
+`limits.handshakeTimeout` (the connection is closed), and what `limits.md` says of HTTP/2 connections (GOAWAY).
 ";
 
 /// What a page says of a code besides its row of the table.
@@ -95,15 +95,19 @@ const fn about(code: Code) -> About {
         ),
         Code::RequestTooLarge => row(
             &[414, 431],
-            "The request target is longer than `limits.uriBytes` (414), the head over `limits.headerBytes` or `limits.headerCount` (431).",
+            "The request target is longer than `limits.uriBytes` (414), the head over `limits.headerBytes` or `limits.headerCount` (431), the body over `limits.bodyBytes`, `limits.chunkExtensionBytes` or `limits.trailerBytes` (413).",
             "Shorten it, or raise the limit.",
         ),
         Code::RequestTimeout => row(
             &[],
-            "The head of a request over HTTP/1.1 was not there within `limits.headerTimeout`.",
+            "The head of a request over HTTP/1.1 was not there within `limits.headerTimeout`, or nothing came of its body for `limits.bodyTimeout`.",
             "Send it faster, or raise the limit.",
         ),
-        Code::RateLimited => row(&[], "The client asked too often.", ""),
+        Code::RateLimited => row(
+            &[],
+            "The client's address has more connections open than `limits.maxConnectionsPerClient` allows; the connection is closed.",
+            "Use fewer connections, or keep them open; raise the limit.",
+        ),
         Code::ForkUnavailable => row(
             &[],
             "The preview declares a fork of this service, and no endpoint of it is healthy or takes the connection. `onForkDown` is `fail`, or `hold` and its time is over, or the request says `X-PR-Strict: 1`.",
@@ -131,8 +135,8 @@ const fn about(code: Code) -> About {
         ),
         Code::Overloaded => row(
             &[],
-            "More requests are under way than `limits.maxInFlight` allows.",
-            "Try again; raise the limit, or add workers.",
+            "More requests are under way than `limits.maxInFlight` allows, more connections open than `limits.maxConnections` (the connection is closed), more memory taken than `limits.maxMemory`; or the system gives the proxy no more descriptors or ports for connections to services.",
+            "Try again; see `sidetrack_limits_reached_total`, and raise the limit or add gateways.",
         ),
         Code::Draining => row(&[], "The proxy is on its way out.", ""),
         Code::Internal => row(&[], "A fault of the proxy itself.", "Report it with the request id."),

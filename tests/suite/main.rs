@@ -16,6 +16,7 @@ mod forwarding;
 mod forwarding_edges;
 mod forwarding_http2;
 mod forwarding_streams;
+mod limits;
 mod log;
 mod pick;
 mod receipts;

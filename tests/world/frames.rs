@@ -52,16 +52,41 @@ impl Frame {
 pub struct Frames(Raw);
 
 impl Frames {
+    /// The client's side: says hello with these settings.
+    pub async fn open(mut raw: Raw, settings: &[(u16, u32)]) -> Self {
+        raw.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        let mut frames = Self(raw);
+        frames.settings(settings).await;
+        frames
+    }
+
     /// Takes the client's preface, and says hello with these settings.
     pub async fn accept(mut raw: Raw, settings: &[(u16, u32)]) -> Self {
         raw.exactly(24).await.expect("the preface of a client");
         let mut frames = Self(raw);
+        frames.settings(settings).await;
+        frames
+    }
+
+    /// Sends settings.
+    pub async fn settings(&mut self, settings: &[(u16, u32)]) {
         let payload: Vec<u8> = settings
             .iter()
             .flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat())
             .collect();
-        frames.send(Frame::SETTINGS, 0, 0, &payload).await;
-        frames
+        self.send(Frame::SETTINGS, 0, 0, &payload).await;
+    }
+
+    /// Asks for a path, as a client.
+    pub async fn get(&mut self, stream: u32, host: &str, path: &str, fields: &[(&str, &str)]) {
+        let own = [(":method", "GET"), (":scheme", "http"), (":authority", host), (":path", path)];
+        self.head(stream, &[&own, fields].concat(), true).await;
+    }
+
+    /// The reason of the GOAWAY that ends the connection; `None`: it ended without one.
+    pub async fn gone(&mut self) -> Option<u32> {
+        let away = self.next_of(Frame::GO_AWAY).await?;
+        Some(u32::from_be_bytes(away.payload[4..8].try_into().unwrap()))
     }
 
     /// The next frame; `None`: the connection has ended. The client's settings are taken on the way.

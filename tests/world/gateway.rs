@@ -52,9 +52,18 @@ impl Gateway {
         Self::launch(file.parent().unwrap(), file, arguments).await
     }
 
+    /// The same with so many open files at most.
+    pub async fn start_with_descriptors(file: &Path, most: usize) -> Self {
+        let arguments = ["gateway", "-c", file.to_str().unwrap()];
+        Self::ready(Process::start_with_descriptors(most, &arguments, file.parent().unwrap())).await
+    }
+
     async fn launch(folder: &Path, file: &Path, arguments: &[&str]) -> Self {
         let arguments = [&["gateway", "-c", file.to_str().unwrap()], arguments].concat();
-        let mut process = Process::start(&arguments, folder, &[]);
+        Self::ready(Process::start(&arguments, folder, &[])).await
+    }
+
+    async fn ready(mut process: Process) -> Self {
         process.says("ready generation=").await;
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut gateway = Self { process, listeners: Vec::new(), admin: nowhere };

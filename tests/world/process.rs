@@ -37,7 +37,18 @@ impl Drop for Process {
 impl Process {
     /// Starts `sidetrack` with `arguments` in `folder`, with these variables in its environment.
     pub fn start(arguments: &[&str], folder: &Path, environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(binary())
+        Self::run(Command::new(binary()), arguments, folder, environment)
+    }
+
+    /// The same with so many open files at most.
+    pub fn start_with_descriptors(most: usize, arguments: &[&str], folder: &Path) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\"")]).arg(binary());
+        Self::run(shell, arguments, folder, &[])
+    }
+
+    fn run(mut command: Command, arguments: &[&str], folder: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut child = command
             .args(arguments)
             .current_dir(folder)
             .env_remove("SIDETRACK_LOG")

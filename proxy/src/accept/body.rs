@@ -38,7 +38,7 @@ impl Broken {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Fault(Fault::Malformed(why)) => Failure::new(Code::MalformedRequest, *why),
-            Self::Fault(Fault::TooLarge(limit)) => Failure::too_large(*limit),
+            Self::Fault(Fault::TooLarge(limit)) => limit.too_large(),
             Self::TooLarge(most) => {
                 let detail = format!("the body of the request is longer than {most} bytes");
                 Failure::new(Code::RequestTooLarge, detail).over(Limit::BodyBytes)

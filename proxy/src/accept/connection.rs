@@ -175,7 +175,10 @@ impl Lifeline {
 
     /// A request began.
     pub fn began(&self) {
-        self.arriving.set(None);
+        // Over HTTP/2 the next head may be on its way already.
+        if !self.is_http2.get() {
+            self.arriving.set(None);
+        }
         self.under_way.set(self.under_way.get() + 1);
     }
 

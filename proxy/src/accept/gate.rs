@@ -12,7 +12,7 @@ use crate::limit::Limit;
 /// The bits of an IPv6 address that one client is known by: it may use any address of its network.
 const NETWORK: u128 = u128::MAX << 64;
 
-/// Who is in: connections of all workers. Asked per connection, not per request, but for [`Gate::is_pressed`].
+/// Who is in: connections of all workers. What is asked per request is only read there.
 #[derive(Debug)]
 pub struct Gate {
     connections: AtomicUsize,
@@ -22,6 +22,8 @@ pub struct Gate {
     most_per_client: usize,
     /// Whether the process has taken as much memory as it may.
     pressed: AtomicBool,
+    /// Workers that have more requests under way than their share.
+    borrowing: AtomicUsize,
 }
 
 /// What a new connection may do.
@@ -44,6 +46,7 @@ impl Gate {
             clients: DashMap::new(),
             most_per_client: limits.max_connections_per_client,
             pressed: AtomicBool::new(false),
+            borrowing: AtomicUsize::new(0),
         }
     }
 
@@ -76,6 +79,21 @@ impl Gate {
                 *count == 0
             });
         }
+    }
+
+    /// A worker has more requests under way than its share.
+    pub fn borrow(&self) {
+        self.borrowing.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It has no longer.
+    pub fn give_back(&self) {
+        self.borrowing.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether some worker has more than its share.
+    pub fn is_borrowed(&self) -> bool {
+        self.borrowing.load(Ordering::Relaxed) > 0
     }
 
     /// Whether there is no memory for anything new.

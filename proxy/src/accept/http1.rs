@@ -120,12 +120,13 @@ fn is_worth_reading(read: &[u8], seen: usize) -> bool {
 fn refused(fault: Fault) -> Failure {
     match fault {
         Fault::Malformed(why) => Failure::new(Code::MalformedRequest, why),
-        Fault::TooLarge(limit) => Failure::too_large(limit),
+        Fault::TooLarge(limit) => limit.too_large(),
     }
 }
 
 fn too_large(read: &[u8]) -> Failure {
-    Failure::too_large(if read.contains(&b'\n') { Limit::HeaderBytes } else { Limit::UriBytes })
+    let limit = if read.contains(&b'\n') { Limit::HeaderBytes } else { Limit::UriBytes };
+    limit.too_large()
 }
 
 fn too_slow() -> Failure {

@@ -26,10 +26,10 @@ pub fn check(head: &RequestHead, limits: &Limits) -> Result<Box<str>, Failure> {
     let target = head.target.as_str();
     if target.len() > limits.uri_bytes {
         let detail = format!("the request target is longer than {} bytes", limits.uri_bytes);
-        return Err(Failure { detail: detail.into(), ..Failure::too_large(Limit::UriBytes) });
+        return Err(Failure { detail: detail.into(), ..Limit::UriBytes.too_large() });
     }
     if head.fields.len() > limits.header_count && lines(head) > limits.header_count {
-        return Err(Failure::too_large(Limit::HeaderCount));
+        return Err(Limit::HeaderCount.too_large());
     }
     let is_asterisk = target == "*" && head.method == Method::OPTIONS;
     if !target.starts_with('/') && !is_asterisk {
