@@ -161,12 +161,14 @@ pub struct Failure {
     pub preview: Option<Key>,
     /// The limit that was reached.
     pub limit: Option<Limit>,
+    /// Where gRPC has a more exact status than that of the table.
+    pub grpc: Option<u8>,
 }
 
 impl Failure {
     /// A failure with the status of the table.
     pub fn new(code: Code, detail: impl Into<Box<str>>) -> Self {
-        Self { code, detail: detail.into(), status: None, preview: None, limit: None }
+        Self { code, detail: detail.into(), status: None, preview: None, limit: None, grpc: None }
     }
 
     /// The same, because this limit was reached.
@@ -188,6 +190,11 @@ impl Failure {
     pub fn with_status(mut self, status: u16) -> Self {
         self.status = Some(status);
         self
+    }
+
+    /// The gRPC status to answer with.
+    pub fn grpc(&self) -> u8 {
+        self.grpc.unwrap_or(self.code.answer().grpc)
     }
 
     /// The HTTP status to answer with.

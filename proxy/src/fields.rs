@@ -19,6 +19,8 @@ pub struct Fields {
     lines: Vec<Line>,
     /// A bit for each tag that was ever among the lines: most names that are asked for are not there.
     seen: u64,
+    /// Whether there was ever a name with `_`, which some servers read as `-`.
+    underscored: bool,
 }
 
 /// Where a line is in the text.
@@ -103,6 +105,18 @@ fn is_value(bytes: &[u8]) -> bool {
     !rest.iter().any(is_bad) && (odd & eight(0x80) == 0 || !bytes.iter().any(is_bad))
 }
 
+/// The bytes of a token (RFC 9110 section 5.6.2), by their value.
+#[expect(clippy::indexing_slicing, reason = "the compiler does it, and would say so")]
+static IN_TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut rest: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~";
+    while let [byte, others @ ..] = rest {
+        table[*byte as usize] = true;
+        rest = others;
+    }
+    table
+};
+
 /// Whether a line of `head` ends at this place, but for blanks.
 fn is_blank_to_end(head: &[u8], from: usize) -> bool {
     let rest = head.get(from..).unwrap_or_default();
@@ -127,7 +141,12 @@ fn may_have_capitals(name: &[u8]) -> bool {
 impl Fields {
     /// No fields, and room for so many in so many bytes.
     pub fn with_room(lines: usize, bytes: usize) -> Self {
-        Self { text: Vec::with_capacity(bytes), lines: Vec::with_capacity(lines), seen: 0 }
+        Self {
+            text: Vec::with_capacity(bytes),
+            lines: Vec::with_capacity(lines),
+            seen: 0,
+            underscored: false,
+        }
     }
 
     /// The lines that a parser has read of `head`: names are tokens in any case, values hold no control character. With
@@ -201,6 +220,7 @@ impl Fields {
         );
         self.text.extend_from_slice(&other.text);
         self.seen |= other.seen;
+        self.underscored |= other.underscored;
     }
 
     fn replace(&mut self, name: &[u8], tag: u16, value: &[u8]) {
@@ -231,6 +251,7 @@ impl Fields {
     #[inline]
     fn index_line(&mut self, line: Line, name: &[u8]) {
         if may_have_capitals(name) {
+            self.underscored |= name.contains(&b'_');
             let start = index(line.start);
             let written = self.text.get_mut(start..start + name.len()).unwrap_or_default();
             written.make_ascii_lowercase();
@@ -251,6 +272,18 @@ impl Fields {
         self.text.extend_from_slice(value);
         self.text.extend_from_slice(END);
         Some(line)
+    }
+
+    /// Whether the name of some line may have a `_`.
+    pub const fn has_underscores(&self) -> bool {
+        self.underscored
+    }
+
+    /// Takes the lines away that `is_wanted` does not want, and says whether there were any.
+    pub fn retain(&mut self, is_wanted: impl Fn(&[u8]) -> bool) -> bool {
+        let before = self.lines.len();
+        self.lines.retain(|line| is_wanted(line.name(&self.text)));
+        self.lines.len() < before
     }
 
     /// Whether there may be a line of a name with this tag.
@@ -373,15 +406,24 @@ impl Fields {
         out.extend_from_slice(self.text.get(index(start)..index(end)).unwrap_or_default());
     }
 
-    /// The fields of a head that the HTTP/2 library has read.
-    pub fn of(map: &HeaderMap, room: usize) -> Self {
+    /// The fields of a head that the HTTP/2 library has read; `None`: there is one that HTTP/1.1 would read as something
+    /// else. The library lets quotes into names and blanks around values (RFC 9113 section 8.2.1 forbids both).
+    pub fn of(map: &HeaderMap, room: usize) -> Option<Self> {
         let bytes = map.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
         let mut fields = Self::with_room(map.len() + room, bytes + room * 48);
         for (name, value) in map {
-            let name = name.as_str().as_bytes();
-            fields.push(name, tag(name), value.as_bytes());
+            let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
+            let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+            if !name.iter().all(|byte| IN_TOKEN.get(usize::from(*byte)).is_some_and(|is_in| *is_in))
+                || is_blank(value.first())
+                || is_blank(value.last())
+            {
+                return None;
+            }
+            fields.underscored |= may_have_capitals(name) && name.contains(&b'_');
+            fields.push(name, tag(name), value);
         }
-        fields
+        Some(fields)
     }
 
     /// The fields as the HTTP/2 library writes them. What it has no form for is left out.
@@ -483,6 +525,23 @@ mod tests {
     }
 
     #[test]
+    fn what_http1_would_read_otherwise_is_refused() {
+        let head = |name: &str, value: &str| {
+            let mut map = HeaderMap::new();
+            map.append(
+                HeaderName::from_lowercase(name.as_bytes()).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
+            Fields::of(&map, 0)
+        };
+        assert!(head("x_a", "1").unwrap().has_underscores() && !head("x-a", "").unwrap().has_underscores());
+        assert!(head("x\"y", "1").is_none());
+        for value in [" 1", "1 ", "\t1", " "] {
+            assert!(head("x", value).is_none(), "{value:?}");
+        }
+    }
+
+    #[test]
     fn no_value_ends_its_line() {
         let mut all = fields(&[("a", "1")]);
         for bad in ["1\r\nx: y", "1\nx: y", "\0", "\x7f", "\x1b"] {
@@ -522,7 +581,8 @@ mod tests {
                 prop_assert!(ours.get_all(name).eq(theirs));
             }
             prop_assert_eq!(ours.to_map(), theirs.clone());
-            prop_assert_eq!(Fields::of(&theirs, 0).to_map(), theirs);
+            let has_blanks = theirs.values().any(|value| value.as_bytes().trim_ascii() != value.as_bytes());
+            prop_assert_eq!(Fields::of(&theirs, 0).map(|ours| ours.to_map()), (!has_blanks).then_some(theirs));
         }
     }
 }

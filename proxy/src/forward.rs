@@ -23,6 +23,7 @@ pub mod upstream_tls;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use http::{Method, StatusCode};
 use sidetrack_config::Key;
 use sidetrack_config::model::OnForkDown;
 use smallvec::SmallVec;
@@ -232,20 +233,38 @@ fn answer(
     let idle = service.timeouts.idle;
     let body = match body {
         Received::Upgrade(lease) => {
-            if !outgoing.upgrades {
+            if !outgoing.upgrades || !rewrite::is_websocket(&fields) {
                 let detail = format!("service {} switched protocols unasked", service.name);
                 return Err(Failure::new(Code::UpstreamProtocol, detail));
             }
             return Ok(tunnel::open(worker, fields, lease, idle, record));
         }
-        Received::Http1(body) => UpstreamBody::http1(body, idle),
-        Received::Http2(body) => UpstreamBody::http2(body, idle),
+        // To a client of HTTP/2 that would say that its tunnel is open (RFC 8441 section 5).
+        _ if outgoing.upgrades && record.is_http2() && status.is_success() => {
+            let detail = format!("service {} did not switch to WebSocket", service.name);
+            return Err(Failure::new(Code::UpstreamProtocol, detail));
+        }
+        Received::Http1(body) => {
+            let body = UpstreamBody::http1(body, idle).map_err(|fault| {
+                tracing::debug!(service = %service.name, %fault, "no body");
+                attempt::not_http(service)
+            })?;
+            ResponseBody::upstream(body)
+        }
+        // What has no body over HTTP/1.1 has none (RFC 9110 section 6.4.1), whatever frames come.
+        Received::Http2(_) if is_bare(status, &outgoing.method) => ResponseBody::empty(),
+        Received::Http2(body) => ResponseBody::upstream(UpstreamBody::http2(body, idle)),
     };
     rewrite::strip_hop_by_hop(&mut fields);
     if !outgoing.path_prefix.is_empty() {
         rewrite::restore_prefix(&mut fields, &outgoing.path_prefix, &outgoing.authority);
     }
-    Ok(Answer { status, fields, body: ResponseBody::upstream(body) })
+    Ok(Answer { status, fields, body })
+}
+
+/// Whether an answer never has a body.
+fn is_bare(status: StatusCode, method: &Method) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) || *method == Method::HEAD
 }
 
 /// The failure of a request whose fork is down.

@@ -34,7 +34,9 @@ impl Incoming {
             match ready!(self.frames.poll_data(cx)).transpose()? {
                 Some(data) => self.piece = data,
                 None => {
-                    self.trailers = ready!(self.frames.poll_trailers(cx))?.map(|map| Fields::of(&map, 0));
+                    if let Some(map) = ready!(self.frames.poll_trailers(cx))? {
+                        self.trailers = Some(Fields::of(&map, 0).ok_or(h2::Reason::PROTOCOL_ERROR)?);
+                    }
                     self.ended = true;
                 }
             }

@@ -58,7 +58,8 @@ impl Dress {
 
 /// Whether a request with these `fields` is one of gRPC.
 pub fn is_grpc(fields: &Fields) -> bool {
-    fields.get("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"))
+    let after = fields.get("content-type").and_then(|kind| kind.strip_prefix(b"application/grpc"));
+    after.is_some_and(|after| after.first().is_none_or(|next| b"+; ".contains(next)))
 }
 
 /// Whether `text/html` is named, and nothing of JSON is liked better (RFC 9110 section 12.5.1).
@@ -129,7 +130,7 @@ pub fn dressed(failure: &Failure, dress: Dress, context: &Context<'_>) -> Answer
     if dress == Dress::Grpc {
         // Trailers-only: the status of HTTP is 200, and gRPC's stands in the one head that there is.
         status = StatusCode::OK;
-        fields.append("grpc-status", failure.code.answer().grpc.to_string().as_bytes());
+        fields.append("grpc-status", failure.grpc().to_string().as_bytes());
         let message = percent_encoded(&format!("{}: {}", failure.code, failure.detail));
         fields.append("grpc-message", message.as_bytes());
     } else {
@@ -138,12 +139,23 @@ pub fn dressed(failure: &Failure, dress: Dress, context: &Context<'_>) -> Answer
     Answer { status, fields, body: Bytes::from(body) }
 }
 
+/// What we forward, as `Allow` says it.
+const ALLOW: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// The answer to an OPTIONS that is not to go any further (RFC 9110 section 7.6.2).
+pub fn options() -> Answer {
+    let mut fields = Fields::default();
+    fields.append("allow", ALLOW);
+    fields.append("cache-control", b"no-store");
+    Answer { status: StatusCode::OK, fields, body: ResponseBody::empty() }
+}
+
 /// Fields that RFC 9110 wants beside a status.
 fn explain_status(fields: &mut Fields, failure: &Failure) {
     match failure.status() {
         // RFC 9110 section 15.5.2: a 401 names a way to authenticate.
         401 => fields.append("www-authenticate", b"PreviewToken"),
-        405 => fields.append("allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        405 => fields.append("allow", ALLOW),
         503 => fields.append("retry-after", b"1"),
         _ => {}
     }
@@ -232,8 +244,10 @@ pub fn finish(answer: &mut Answer, worker: &Worker, table: &Table, record: &Reco
         Some(other) => vary(fields, other),
         None => {}
     }
-    if let Some(entry) = record.receipt() {
-        receipt::prepend(fields, entry);
+    match record.receipt() {
+        Some(entry) => receipt::prepend(fields, entry),
+        // Who asks without a key is told of none, whatever the upstream says.
+        None => drop(fields.remove(receipt::ROUTE)),
     }
     if record.identity().is_some_and(|identity| identity.is_private) {
         fields.insert("cache-control", b"private, no-store");

@@ -36,7 +36,7 @@ pub fn route<'t, H: Head>(head: &H, identity: &Identity, table: &'t Table) -> Re
     {
         return Err(Failure::new(
             Code::MalformedRequest,
-            "the path reads as another route or preview once '..', '//', %2e and %2f are resolved; write it resolved",
+            "the path reads as another route or preview once '..', '//', '\\' and percent-encodings are resolved; write it resolved",
         ));
     }
     found.ok_or_else(|| {

@@ -15,7 +15,7 @@ use crate::error::Failure;
 use crate::forward::body::Source;
 use crate::forward::deadline::within;
 use crate::forward::forwarded::scheme;
-use crate::forward::outgoing::Via;
+use crate::forward::outgoing::{Via, max_forwards};
 use crate::forward::{Outgoing, filters, forward};
 use crate::head::{HttpHead, RequestHead};
 use crate::identify::identify;
@@ -86,6 +86,9 @@ async fn walk(
     let generation = table.generation;
     let decision = Decision { identity, rule, backend, service, target, reason, generation };
     record.decided(&decision);
+    if max_forwards(&head) == Some(0) {
+        return Ok(respond::options());
+    }
     let via = Via { worker, connection, table, request_id: record.request_id() };
     let limits = &worker.limits;
     // A call of gRPC may listen for as long as its stream may idle.

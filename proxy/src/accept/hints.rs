@@ -27,6 +27,8 @@ impl Hints {
     /// Sends a 1xx head before the final answer.
     pub fn send(&self, status: StatusCode, mut fields: Fields) {
         strip_hop_by_hop(&mut fields);
+        // It has no body, and says so only to who reads it otherwise (RFC 9110 section 8.6).
+        fields.remove("content-length");
         let mut waiting = self.0.borrow_mut();
         if waiting.len() < MOST {
             waiting.push(Hint { status, fields });

@@ -51,7 +51,8 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, wire: Wire) {
             Err(failure) => {
                 let response = walk::refuse(&worker, &connection, &failure);
                 let patience = worker.limits.stream_idle_timeout;
-                answer(&worker, &io, response, Answering { patience, ..Answering::default() }).await
+                let date = worker.date();
+                answer(&worker, &io, response, Answering { patience, date, ..Answering::default() }).await
             }
         };
         match end {

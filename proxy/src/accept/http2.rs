@@ -15,7 +15,7 @@ use bytes::Bytes;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
-use http::uri::PathAndQuery;
+use http::uri::{PathAndQuery, Scheme};
 use http::{Request, Response};
 use tokio::time::{Instant, Sleep};
 
@@ -23,6 +23,7 @@ use super::body::ClientBody;
 use super::connection::{Connection, Signal, timeout};
 use super::hints::Hints;
 use super::wire::Wire;
+use crate::error::{Code, Failure};
 use crate::fields::Fields;
 use crate::forward::gap::Gap;
 use crate::head::RequestHead;
@@ -160,7 +161,12 @@ async fn stream(
     mut respond: SendResponse<Bytes>,
 ) {
     let hints = Rc::<Hints>::default();
-    let (head, body, recv) = read(request);
+    let Some((head, body, recv)) = read(request) else {
+        // It has its record as every request, and no answer (RFC 9113 section 8.1.1).
+        let failure = Failure::new(Code::MalformedRequest, "the head is none that HTTP/1.1 would read alike");
+        drop(walk::refuse(&worker, &connection, &failure));
+        return respond.send_reset(Reason::PROTOCOL_ERROR);
+    };
     // In a block of its own, so that the reply takes the room of the walk.
     let answer = {
         let walking = pin!(walk::serve(&worker, &connection, head, body, Rc::clone(&hints)));
@@ -171,18 +177,19 @@ async fn stream(
     }
 }
 
-/// The head of a request, its body, and what an extended CONNECT (RFC 8441) has in place of a body: the tunnel.
-fn read(request: Request<RecvStream>) -> (RequestHead, ClientBody, Option<RecvStream>) {
+/// The head of a request, its body, and what an extended CONNECT (RFC 8441) has in place of a body: the tunnel. `None`:
+/// the head is malformed.
+fn read(request: Request<RecvStream>) -> Option<(RequestHead, ClientBody, Option<RecvStream>)> {
     let (parts, body) = request.into_parts();
     let protocol = parts.extensions.get::<Protocol>();
     let is_websocket = protocol.is_some_and(|name| name.as_str() == "websocket");
     let is_tunnel = protocol.is_some();
-    let head = head(parts, is_websocket);
+    let head = head(parts, is_websocket)?;
     if is_tunnel {
-        return (head, ClientBody::Empty, Some(body));
+        return Some((head, ClientBody::Empty, Some(body)));
     }
     let body = Incoming::new(body, &head.fields);
-    (head, ClientBody::Http2(body), None)
+    Some((head, ClientBody::Http2(body), None))
 }
 
 /// Sends an answer to its end.
@@ -212,18 +219,24 @@ async fn reply(
     }
 }
 
-/// The head of a request as every reader of ours has it.
-fn head(parts: http::request::Parts, is_websocket: bool) -> RequestHead {
+/// The head of a request as every reader of ours has it; `None`: the library has let something pass that HTTP/1.1 would
+/// read as something else, or a scheme that is not ours to serve.
+fn head(parts: http::request::Parts, is_websocket: bool) -> Option<RequestHead> {
     let uri = parts.uri.into_parts();
-    RequestHead {
-        fields: Fields::of(&parts.headers, ADDED),
+    if uri.scheme.is_some_and(|scheme| scheme != Scheme::HTTP && scheme != Scheme::HTTPS) {
+        return None;
+    }
+    // Only a CONNECT has none, and is refused for its method.
+    let target = uri.path_and_query.unwrap_or(PathAndQuery::from_static("*"));
+    let head = RequestHead {
+        fields: Fields::of(&parts.headers, ADDED)?,
         method: parts.method,
         authority: uri.authority,
-        // Only a CONNECT has none, and is refused for its method.
-        target: uri.path_and_query.unwrap_or(PathAndQuery::from_static("*")),
+        target,
         version: parts.version,
         is_websocket,
-    }
+    };
+    head.target.as_str().bytes().all(|byte| byte.is_ascii_graphic()).then_some(head)
 }
 
 /// Fields that a request may get on its way.
@@ -301,7 +314,7 @@ async fn pump(worker: &Worker, meter: &Meter, mut send: SendStream<Bytes>, mut b
                 }
             }
             // The client must see that this is not the end.
-            Some(Err(_)) => return send.send_reset(Reason::INTERNAL_ERROR),
+            Some(Err(error)) => return send.send_reset(error.reset()),
             None => return,
         }
     }

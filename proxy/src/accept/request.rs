@@ -28,6 +28,14 @@ pub fn check(head: &RequestHead, limits: &Limits) -> Result<Box<str>, Failure> {
         let detail = format!("the request target is longer than {} bytes", limits.uri_bytes);
         return Err(Failure { detail: detail.into(), ..Limit::UriBytes.too_large() });
     }
+    if head.fields.has_underscores() {
+        let is_framing = |name: &[u8]| matches!(name, b"content_length" | b"transfer_encoding");
+        if head.fields.iter().any(|(name, _)| is_framing(name)) {
+            return Err(malformed(
+                "a field reads as Content-Length or Transfer-Encoding where '_' is taken for '-'",
+            ));
+        }
+    }
     if head.fields.len() > limits.header_count && lines(head) > limits.header_count {
         return Err(Limit::HeaderCount.too_large());
     }
@@ -55,6 +63,9 @@ fn authority(head: &RequestHead) -> Result<&str, Failure> {
     let of_target = head.authority.as_ref().map(|authority| authority.as_str().as_bytes());
     if host.is_none() && head.version == Version::HTTP_11 {
         return Err(malformed("there is no Host field"));
+    }
+    if host.is_none() && of_target.is_none() && head.version >= Version::HTTP_2 {
+        return Err(malformed("there is no :authority and no Host"));
     }
     let authority = match (of_target, host) {
         (Some(target), Some(host)) if head.version >= Version::HTTP_2 => {

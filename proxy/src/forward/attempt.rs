@@ -165,14 +165,21 @@ async fn over_http2(
     let says_continue = outgoing.expects && connection.is_http2;
     let exchanged = lease.conn.exchange(head, body, outgoing.expects, |status, fields| {
         // Over HTTP/1.1 100 is said to the client when its body is first asked for.
-        if status != StatusCode::CONTINUE || says_continue {
-            outgoing.hints.send(status, Fields::of(fields, 0));
+        let is_for_client = status != StatusCode::CONTINUE || says_continue;
+        if let Some(fields) = Fields::of(fields, 0).filter(|_| is_for_client) {
+            outgoing.hints.send(status, fields);
         }
     });
     let error = match exchanged.await {
         Ok((answer, upload)) => {
             let (parts, frames) = answer.into_parts();
             let fields = Fields::of(&parts.headers, ADDED);
+            let mut fields = fields.ok_or_else(|| Lost::Failed(not_http(service), Whose::Upstream))?;
+            // The library has seen to it that they say the same.
+            if fields.get_all("content-length").nth(1).is_some() {
+                let length = fields.get("content-length").unwrap_or_default().to_vec();
+                fields.insert("content-length", &length);
+            }
             let body = FromHttp2::new(Incoming::new(frames, &fields), upload, lease);
             return Ok(Exchange { status: parts.status, fields, body: Received::Http2(body) });
         }
@@ -187,10 +194,28 @@ async fn over_http2(
         return Err(Lost::Silent);
     }
     tracing::debug!(service = %service.name, endpoint = %endpoint.address, %error, "no answer");
-    Err(Lost::Failed(
-        if error.is_library() { not_http(service) } else { broke_off(service) },
-        Whose::Upstream,
-    ))
+    let failure = if error.is_library() { not_http(service) } else { broke_off(service) };
+    let grpc = error.reason().filter(|_| error.is_remote() && error.is_reset()).and_then(grpc_status);
+    Err(Lost::Failed(Failure { grpc, ..failure }, Whose::Upstream))
+}
+
+/// What a reset of a stream means to a call of gRPC, where that is something else than that the service is not there
+/// (gRPC over HTTP/2, "Errors").
+fn grpc_status(reason: h2::Reason) -> Option<u8> {
+    Some(match reason {
+        h2::Reason::CANCEL => 1,
+        h2::Reason::INADEQUATE_SECURITY => 7,
+        h2::Reason::ENHANCE_YOUR_CALM => 8,
+        h2::Reason::NO_ERROR
+        | h2::Reason::PROTOCOL_ERROR
+        | h2::Reason::INTERNAL_ERROR
+        | h2::Reason::FLOW_CONTROL_ERROR
+        | h2::Reason::SETTINGS_TIMEOUT
+        | h2::Reason::FRAME_SIZE_ERROR
+        | h2::Reason::COMPRESSION_ERROR
+        | h2::Reason::CONNECT_ERROR => 13,
+        _ => return None,
+    })
 }
 
 /// Whether an HTTP/2 server says that it has not processed the request: it refused the stream, or went away without it
@@ -203,6 +228,6 @@ fn unbuilt() -> Lost {
     Lost::Failed(Failure::new(Code::Internal, "the request could not be built"), Whose::Other)
 }
 
-fn not_http(service: &Service) -> Failure {
+pub(super) fn not_http(service: &Service) -> Failure {
     Failure::new(Code::UpstreamProtocol, format!("service {} did not answer in HTTP", service.name))
 }

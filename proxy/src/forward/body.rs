@@ -13,6 +13,7 @@ use h2::SendStream;
 use tokio::time::Sleep;
 
 use super::gap::Gap;
+use super::rewrite::strip_trailers;
 use crate::accept::body::{Broken, ClientBody};
 use crate::error::Failure;
 use crate::fields::Fields;
@@ -143,7 +144,7 @@ impl Source {
 
     /// The trailers, once, after the end.
     pub fn take_trailers(&self) -> Option<Fields> {
-        self.incoming.borrow_mut().take_trailers()
+        self.incoming.borrow_mut().take_trailers().map(strip_trailers)
     }
 
     fn used(&self, count: usize) {

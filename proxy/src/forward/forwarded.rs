@@ -80,6 +80,11 @@ pub fn write(
     } else if !connection.trusted {
         fields.remove(PREFIX);
     }
+    if !connection.trusted {
+        for name in ["x-real-ip", "x-forwarded-server"] {
+            fields.remove(name);
+        }
+    }
     connection.with_forwarded(authority.as_bytes(), |ours| {
         if connection.trusted {
             for name in [FOR, FORWARDED] {

@@ -20,6 +20,9 @@ use crate::record::metrics::WorkerStats;
 /// The most bytes of the head of an answer.
 const HEAD: usize = 64 << 10;
 
+/// The most 1xx answers before the final one: who sends more never comes to an end.
+pub const EARLY: usize = 100;
+
 /// A connection.
 pub struct Http1 {
     /// What carries the bytes.
@@ -70,6 +73,7 @@ impl Http1 {
         mut hint: impl FnMut(StatusCode, Fields),
     ) -> Result<ResponseHead, NoAnswer> {
         let mut writable = true;
+        let mut early = 0;
         poll_fn(move |cx| {
             loop {
                 if writable {
@@ -86,6 +90,12 @@ impl Http1 {
                 }
                 if head.status == StatusCode::CONTINUE {
                     upload.open();
+                }
+                early += 1;
+                if early > EARLY {
+                    return Poll::Ready(Err(NoAnswer::Fault(Fault::Malformed(
+                        "there are too many 1xx answers",
+                    ))));
                 }
                 hint(head.status, head.fields);
             }
@@ -138,6 +148,17 @@ impl Http1 {
                 },
             }
         }
+    }
+
+    /// Reads what is here of a body's framing before its first byte.
+    ///
+    /// # Errors
+    /// It is broken.
+    pub fn begin(&mut self, decoder: &mut Decoder) -> Result<(), Fault> {
+        while let Next::Framing(count) = decoder.next(self.input.filled())? {
+            self.input.consume(count);
+        }
+        Ok(())
     }
 
     /// The first `count` bytes that were read.

@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 
 use self::pulse::Pulse;
 use super::body::{Source, Upload};
-use super::http1::Open;
+use super::http1::{EARLY, Open};
 use super::io::{Metered, Traffic, Wire};
 use crate::record::metrics::WorkerStats;
 
@@ -145,6 +145,7 @@ impl Http2 {
         mut hint: impl FnMut(StatusCode, &HeaderMap),
     ) -> Result<Answered, NoAnswer> {
         let (mut answer, stream) = self.sender.send_request(head, body.is_none()).map_err(NoAnswer::Ended)?;
+        let mut count = 0;
         let mut upload = body.map(|source| Upload::new(stream, source, expects));
         poll_fn(move |cx| {
             loop {
@@ -154,7 +155,9 @@ impl Http2 {
                     Some(Poll::Pending) | None => {}
                 }
                 let Some(Ok(early)) = ready!(answer.poll_informational(cx)) else { break };
+                count += 1;
                 match early.status() {
+                    _ if count > EARLY => return Poll::Ready(Err(NoAnswer::Malformed)),
                     // There is no upgrade here (RFC 9113 section 8.6), and who hears of one stops speaking HTTP.
                     StatusCode::SWITCHING_PROTOCOLS => {
                         return Poll::Ready(Err(NoAnswer::Malformed));

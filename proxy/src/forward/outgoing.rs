@@ -89,12 +89,19 @@ impl Outgoing {
         if comes_from(&head.fields, worker.shared.via.as_bytes()) {
             return Err(Failure::new(Code::LoopDetected, "this proxy has forwarded the request before"));
         }
-        let upgrades = upgrade(&mut head, connection, worker);
+        if let Some(left) = max_forwards(&head) {
+            head.fields.insert("max-forwards", left.saturating_sub(1).to_string().as_bytes());
+        }
+        let has_body = source.left() != Some(0);
+        let upgrades = upgrade(&mut head, has_body, connection, worker);
         let RequestHead { method, mut fields, .. } = head;
         let expects = fields.get("expect").is_some_and(|e| e.eq_ignore_ascii_case(b"100-continue"));
         filters::request(&mut fields, decision);
         for name in secrets(decision, table) {
             fields.remove(name);
+        }
+        if fields.has_underscores() {
+            rewrite::strip_twins(&mut fields);
         }
         rewrite::join_cookies(&mut fields);
         carriers::stamp(&mut fields, identity, &table.estate.carriers, || worker.random());
@@ -187,6 +194,14 @@ impl Outgoing {
     }
 }
 
+/// How many more proxies an OPTIONS may pass (RFC 9110 section 7.6.2); `None`: any number.
+pub fn max_forwards(head: &RequestHead) -> Option<u32> {
+    if head.method != Method::OPTIONS {
+        return None;
+    }
+    head.fields.text("max-forwards")?.parse().ok()
+}
+
 /// The target for upstream: without the key's path segment and without our query parameter.
 fn target(
     head: &RequestHead,
@@ -213,27 +228,33 @@ fn target(
         .map_err(|_| Failure::new(Code::MalformedRequest, "the request target is no path"))
 }
 
-/// Whether the client asks for an upgrade, and the fields that ask the upstream for it; the other fields of the
-/// connection are cut. An extended CONNECT (RFC 8441) becomes the HTTP/1.1 handshake that it stands for.
-fn upgrade(head: &mut RequestHead, connection: &Connection, worker: &Worker) -> bool {
+/// Whether the client asks for a WebSocket (RFC 6455 section 4.1), and the fields that ask the upstream for it; the other
+/// fields of the connection are cut. An extended CONNECT (RFC 8441) becomes the HTTP/1.1 handshake that it stands for. A
+/// request that asks for something else, or not as it should, goes on as what it is without that.
+fn upgrade(head: &mut RequestHead, has_body: bool, connection: &Connection, worker: &Worker) -> bool {
     let fields = &mut head.fields;
-    let token: Option<Box<[u8]>> = if head.method == Method::CONNECT {
+    let upgrades = if head.method == Method::CONNECT {
         head.method = Method::GET;
         fields.insert("sec-websocket-key", websocket_key(worker).as_bytes());
         if !fields.contains("sec-websocket-version") {
             fields.append("sec-websocket-version", b"13");
         }
-        Some(b"websocket"[..].into())
-    } else if connection.is_http2 || head.version == Version::HTTP_10 {
-        None
+        true
     } else {
-        rewrite::upgrade_of(fields)
+        fields.contains("upgrade")
+            && !connection.is_http2
+            && head.version != Version::HTTP_10
+            && head.method == Method::GET
+            && !has_body
+            && fields.contains("sec-websocket-key")
+            && rewrite::is_websocket(fields)
     };
     rewrite::strip_hop_by_hop(fields);
-    let Some(token) = token else { return false };
-    fields.append("connection", b"upgrade");
-    fields.append("upgrade", &token);
-    true
+    if upgrades {
+        fields.append("connection", b"upgrade");
+        fields.append("upgrade", b"websocket");
+    }
+    upgrades
 }
 
 /// 16 random bytes in base64 (RFC 6455 section 4.1). They prove nothing; they only must differ.

@@ -34,6 +34,79 @@ pub fn strip_hop_by_hop(fields: &mut Fields) {
     }
 }
 
+/// Whether a field says something that has to be known before the body: framing, routing, the connection, who asks, how
+/// to read the body (RFC 9110 section 6.5.1), or something that we write. An upstream that puts trailers among the fields
+/// of the head would believe it.
+fn belongs_to_head(name: &[u8]) -> bool {
+    const NAMES: &[&[u8]] = &[
+        b"age",
+        b"authorization",
+        b"baggage",
+        b"cache-control",
+        b"connection",
+        b"content-encoding",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"cookie",
+        b"date",
+        b"expect",
+        b"expires",
+        b"forwarded",
+        b"host",
+        b"if-match",
+        b"if-modified-since",
+        b"if-none-match",
+        b"if-range",
+        b"if-unmodified-since",
+        b"keep-alive",
+        b"location",
+        b"max-forwards",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"range",
+        b"retry-after",
+        b"set-cookie",
+        b"te",
+        b"traceparent",
+        b"tracestate",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"vary",
+        b"via",
+        b"www-authenticate",
+        b"x-real-ip",
+        b"x-request-id",
+    ];
+    NAMES.binary_search(&name).is_ok() || name.starts_with(b"x-forwarded-") || name.starts_with(b"x-pr-")
+}
+
+/// The same for a name that may be written with `_`.
+fn dashed(name: &[u8]) -> Vec<u8> {
+    name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect()
+}
+
+/// Trailers as they go on.
+pub fn strip_trailers(mut trailers: Fields) -> Fields {
+    let has_underscores = trailers.has_underscores();
+    trailers.retain(|name| !(belongs_to_head(name) || has_underscores && belongs_to_head(&dashed(name))));
+    trailers
+}
+
+/// Cuts fields that read like ones of ours, or of framing, to a server that takes `_` for `-`: what is behind us believes
+/// those. The names themselves stay.
+pub fn strip_twins(fields: &mut Fields) {
+    const OURS: [&[u8]; 4] = [b"content-length", b"transfer-encoding", b"x-real-ip", b"x-request-id"];
+    fields.retain(|name| {
+        let twin = dashed(name);
+        let is_ours =
+            OURS.contains(&&*twin) || twin.starts_with(b"x-forwarded-") || twin.starts_with(b"x-pr-");
+        !is_ours || twin == name
+    });
+}
+
 /// Joins the cookie crumbs of HTTP/2 into one line (RFC 9113 section 8.2.3).
 pub fn join_cookies(fields: &mut Fields) {
     if fields.get_all("cookie").nth(1).is_some() {
@@ -42,14 +115,14 @@ pub fn join_cookies(fields: &mut Fields) {
     }
 }
 
-/// The token that a request or an answer upgrades to, where it does; HTTP/2 is not upgraded to (RFC 9113 section
-/// 3.1 has withdrawn that).
-pub fn upgrade_of(fields: &Fields) -> Option<Box<[u8]>> {
-    let token = fields.get("upgrade")?;
+/// Whether a request or an answer upgrades to WebSocket. Nothing else is upgraded to: what a tunnel carries nobody here
+/// reads, and HTTP in it would pass by all rules.
+pub fn is_websocket(fields: &Fields) -> bool {
+    let mut tokens = fields.get_all("upgrade");
     let mut options = fields.get_all("connection").flat_map(|line| line.split(|byte| *byte == b','));
-    let asked = options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
-    let h2c = token.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"h2"));
-    (asked && !h2c).then(|| token.into())
+    tokens.next().is_some_and(|token| token.eq_ignore_ascii_case(b"websocket"))
+        && tokens.next().is_none()
+        && options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// Gives `Location` and the `Path` of cookies the prefix back that was taken from the path of the request.
@@ -131,6 +204,39 @@ mod tests {
         left.sort_unstable();
         assert_eq!(left, [&b"accept"[..], b"host", b"te"]);
         assert_eq!(fields.text("te"), Some("trailers"));
+    }
+
+    #[test]
+    fn trailers_say_nothing_that_belongs_to_a_head() {
+        let trailers = map(&[
+            ("content-length", "9"),
+            ("content_length", "9"),
+            ("x-pr-id", "43"),
+            ("x-forwarded-for", "::1"),
+            ("set-cookie", "a=1"),
+            ("grpc-status", "0"),
+            ("x-checksum", "7"),
+        ]);
+        // Underscores are noted where heads are read.
+        let head: Vec<u8> =
+            trailers.iter().flat_map(|(name, value)| [name, b": ", value, b"\r\n"].concat()).collect();
+        let head = [head, b"\r\n".to_vec()].concat();
+        let mut lines = [httparse::EMPTY_HEADER; 8];
+        let (_, lines) = httparse::parse_headers(&head, &mut lines).unwrap().unwrap();
+        let trailers = Fields::parsed(&head, lines, (0, 0), |_, _| Ok(())).unwrap();
+        let left = strip_trailers(trailers);
+        assert_eq!(
+            left.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            [&b"grpc-status"[..], b"x-checksum"]
+        );
+    }
+
+    #[test]
+    fn twins_of_our_fields_are_cut() {
+        let mut fields =
+            map(&[("x_forwarded_for", "1"), ("x-forwarded-for", "2"), ("x-pr_strict", "1"), ("x_a", "3")]);
+        strip_twins(&mut fields);
+        assert_eq!(fields.iter().map(|(_, value)| value).collect::<Vec<_>>(), [b"2", b"3"]);
     }
 
     #[test]

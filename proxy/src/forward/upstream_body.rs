@@ -12,8 +12,10 @@ use super::gap::Gap;
 use super::http1::Http1;
 use super::http2::Http2;
 use super::pool::{Counted, Leased};
+use super::rewrite::strip_trailers;
 use super::upload::{Stopped, Upload};
 use crate::fields::Fields;
+use crate::h1::Fault;
 use crate::h1::body::Decoder;
 use crate::incoming::Incoming;
 use crate::worker::Worker;
@@ -36,6 +38,18 @@ pub enum BodyError {
     /// The time of its route was over.
     #[error("the time-out of the route is over")]
     Late,
+}
+
+impl BodyError {
+    /// What the client's stream is reset with: what the upstream said of its own, where it did.
+    pub fn reset(&self) -> h2::Reason {
+        match self {
+            Self::Http2(error) if error.is_reset() && error.is_remote() => {
+                error.reason().unwrap_or(h2::Reason::INTERNAL_ERROR)
+            }
+            _ => h2::Reason::INTERNAL_ERROR,
+        }
+    }
 }
 
 /// A body from upstream, and the connection that it comes over.
@@ -88,6 +102,12 @@ impl FromHttp1 {
         }
         self.settle();
         Poll::Ready(polled.map_err(BodyError::Upstream))
+    }
+
+    /// Reads what is here of the framing before the first byte.
+    fn begin(&mut self) -> Result<(), Fault> {
+        let Some(lease) = &mut self.lease else { return Ok(()) };
+        lease.conn.begin(&mut self.decoder)
     }
 
     /// Goes on sending what is left of the request.
@@ -145,9 +165,13 @@ impl FromHttp2 {
 
 impl UpstreamBody {
     /// The body that `from` brings; zero `idle`: it may stall for ever.
-    pub fn http1(mut from: FromHttp1, idle: Duration) -> Self {
+    ///
+    /// # Errors
+    /// It is broken where it begins, so that the client can still be told.
+    pub fn http1(mut from: FromHttp1, idle: Duration) -> Result<Self, Fault> {
+        from.begin()?;
         from.settle();
-        Self::new(From::Http1(from), idle)
+        Ok(Self::new(From::Http1(from), idle))
     }
 
     /// The same over HTTP/2.
@@ -210,8 +234,8 @@ impl UpstreamBody {
     /// The trailers, once, after the end.
     pub fn take_trailers(&mut self) -> Option<Fields> {
         match &mut self.from {
-            From::Http1(from) => from.decoder.take_trailers(),
-            From::Http2(from) => from.body.take_trailers(),
+            From::Http1(from) => from.decoder.take_trailers().map(strip_trailers),
+            From::Http2(from) => from.body.take_trailers().map(strip_trailers),
         }
     }
 

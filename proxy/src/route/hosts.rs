@@ -152,18 +152,17 @@ pub fn is_within(host: &str, domain: &str) -> bool {
     host.strip_suffix(domain).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
-/// The path as a server may read it that resolves dot segments and decodes dots and slashes (RFC 3986 section
-/// 6.2.2); `None` where it reads as it stands.
+/// The path as a server may read it that resolves dot segments, decodes what needs no encoding (RFC 3986 section 6.2.2)
+/// and slashes, and takes a backslash for a slash as browsers do; `None` where it reads as it stands.
 pub fn normalised(path: &str) -> Option<String> {
-    let bytes = path.as_bytes();
-    let odd = bytes.windows(2).any(|pair| matches!(pair, b"//" | b"/."))
-        || bytes
-            .windows(3)
-            .any(|three| three.eq_ignore_ascii_case(b"%2e") || three.eq_ignore_ascii_case(b"%2f"));
-    if !odd {
+    let is_odd = |pair: &[u8]| matches!(pair, b"//" | b"/.");
+    if !path.bytes().any(|byte| matches!(byte, b'%' | b'\\')) && !path.as_bytes().windows(2).any(is_odd) {
         return None;
     }
-    let decoded = path.replace("%2e", ".").replace("%2E", ".").replace("%2f", "/").replace("%2F", "/");
+    let decoded = decoded(path);
+    if decoded == path && !path.as_bytes().windows(2).any(is_odd) {
+        return None;
+    }
     // A last dot segment leaves its slash (RFC 3986 section 5.2.4), which an exact path can tell.
     let is_folder = matches!(decoded.rsplit('/').next(), Some("" | "." | ".."));
     let mut segments: Vec<&str> = Vec::new();
@@ -178,6 +177,30 @@ pub fn normalised(path: &str) -> Option<String> {
     }
     let slash = if is_folder && !segments.is_empty() { "/" } else { "" };
     Some(format!("/{}{slash}", segments.join("/")))
+}
+
+/// `path` with its slashes, and without percent-encodings of characters that need none.
+fn decoded(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find(['%', '\\']) {
+        let (plain, from) = rest.split_at(at);
+        out.push_str(plain);
+        let byte = from.get(1..3).filter(|_| from.starts_with('%'));
+        let byte = byte.and_then(|digits| u8::from_str_radix(digits, 16).ok()).map(char::from);
+        let (character, length) = match byte {
+            Some(character @ ('a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '.' | '_' | '~' | '/')) => {
+                (character, 3)
+            }
+            Some('\\') => ('/', 3),
+            _ if from.starts_with('\\') => ('/', 1),
+            _ => ('%', 1),
+        };
+        out.push(character);
+        rest = from.get(length..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    out
 }
 
 #[cfg(test)]

@@ -70,6 +70,9 @@ fn a_path_that_reads_as_another_route_once_resolved_is_an_error() {
         "/api/checkout/..",
         "/api/checkout/../7",
         "/api/checkout/..%2f..%2fshop",
+        "/%61pi/checkout",
+        r"/x\..\api/checkout",
+        r"/x/..%5capi/checkout",
     ] {
         assert_eq!(service(&format!("preview.localhost{path}"), estate()), "malformed_request", "{path}");
     }

@@ -152,6 +152,11 @@ fn what_a_lenient_server_would_read() {
         ("/a/b/..", Some("/a/")),
         ("/a/.", Some("/a/")),
         ("/../..", Some("/")),
+        ("/%61dmin", Some("/admin")),
+        (r"/x\..\y", Some("/y")),
+        ("/a%5c..%5Cb", Some("/b")),
+        ("/a%20b%2541%zz%4", None),
+        ("/%\u{e4}", None),
     ] {
         assert_eq!(normalised(path).as_deref(), read, "{path}");
     }
