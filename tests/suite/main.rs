@@ -11,6 +11,7 @@ mod carriers_tools;
 mod commands;
 mod controller_stream;
 mod drain;
+mod edge;
 mod errors;
 mod forwarding;
 mod forwarding_edges;

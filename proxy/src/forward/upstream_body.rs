@@ -44,9 +44,11 @@ impl BodyError {
     /// What the client's stream is reset with: what the upstream said of its own, where it did.
     pub fn reset(&self) -> h2::Reason {
         match self {
-            Self::Http2(error) if error.is_reset() && error.is_remote() => {
-                error.reason().unwrap_or(h2::Reason::INTERNAL_ERROR)
-            }
+            Self::Http2(error) if error.is_reset() && error.is_remote() => match error.reason() {
+                // What is not whole must not look so.
+                None | Some(h2::Reason::NO_ERROR) => h2::Reason::INTERNAL_ERROR,
+                Some(reason) => reason,
+            },
             _ => h2::Reason::INTERNAL_ERROR,
         }
     }
