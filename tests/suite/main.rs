@@ -10,6 +10,7 @@ mod carriers_browser;
 mod carriers_tools;
 mod commands;
 mod controller_stream;
+mod disk;
 mod drain;
 mod errors;
 mod forwarding;
