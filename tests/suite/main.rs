@@ -26,6 +26,7 @@ mod routes_rich;
 mod table;
 mod targets;
 mod tls;
+mod upstream_failures;
 
 /// The domain of every estate here.
 const D: &str = "preview.localhost";
