@@ -361,7 +361,7 @@ fn refusal(refused: &Refused) -> Answer {
             StatusCode::CONFLICT
         }
         Refused::Unknown(_) => StatusCode::NOT_FOUND,
-        Refused::Io(_) => StatusCode::INSUFFICIENT_STORAGE,
+        Refused::Disk { .. } => StatusCode::INSUFFICIENT_STORAGE,
     };
     problem(status, &refused.to_string())
 }

@@ -10,6 +10,7 @@ mod carriers_browser;
 mod carriers_tools;
 mod commands;
 mod controller_stream;
+mod disk;
 mod drain;
 mod edge;
 mod errors;
@@ -26,6 +27,7 @@ mod routes_rich;
 mod table;
 mod targets;
 mod tls;
+mod upstream_failures;
 
 /// The domain of every estate here.
 const D: &str = "preview.localhost";

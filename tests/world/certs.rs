@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SignatureAlgorithm};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SignatureAlgorithm, date_time_ymd,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{RootCertStore, ServerConfig};
@@ -69,9 +71,25 @@ impl Ca {
 
     /// A certificate for `names` with a key of `algorithm`.
     pub fn issue_with(&self, names: &[&str], algorithm: &'static SignatureAlgorithm) -> Identity {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let mut params = CertificateParams::new(names.clone()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, names[0].clone());
+        self.sign(CertificateParams::default(), names, algorithm)
+    }
+
+    /// An ECDSA certificate for `names` that is good from the first day of one year to that of another.
+    pub fn issue_for_years(&self, names: &[&str], from: i32, to: i32) -> Identity {
+        let mut params = CertificateParams::default();
+        (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+        self.sign(params, names, &rcgen::PKCS_ECDSA_P256_SHA256)
+    }
+
+    fn sign(
+        &self,
+        mut params: CertificateParams,
+        names: &[&str],
+        algorithm: &'static SignatureAlgorithm,
+    ) -> Identity {
+        let owned: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        params.subject_alt_names = CertificateParams::new(owned).unwrap().subject_alt_names;
+        params.distinguished_name.push(DnType::CommonName, names[0]);
         let key = KeyPair::generate_for(algorithm).unwrap();
         Identity { cert: params.signed_by(&key, &self.issuer).unwrap().pem(), key: key.serialize_pem() }
     }

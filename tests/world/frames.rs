@@ -42,6 +42,27 @@ impl Frame {
         self.flags & Self::END != 0
     }
 
+    /// A frame as it travels.
+    pub fn bytes(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+
+    /// A head as it travels; with `ends` nothing follows it.
+    pub fn head_bytes(stream: u32, fields: &[(&str, &str)], ends: bool) -> Vec<u8> {
+        // Literal fields, new names, no table (RFC 7541 section 6.2.2): short ones only.
+        let mut block = Vec::new();
+        for (name, value) in fields {
+            assert!(name.len() < 127 && value.len() < 127);
+            block.extend([0, name.len() as u8]);
+            block.extend(name.as_bytes());
+            block.push(value.len() as u8);
+            block.extend(value.as_bytes());
+        }
+        let flags = Self::WHOLE | if ends { Self::END } else { 0 };
+        Self::bytes(Self::HEADERS, flags, stream, &block)
+    }
+
     /// Of RST_STREAM: the reason.
     pub fn reason(&self) -> u32 {
         u32::from_be_bytes(self.payload[..4].try_into().unwrap())
@@ -130,24 +151,17 @@ impl Frames {
 
     /// Sends a frame.
     pub async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
-        self.0.write([&head, payload].concat()).await;
+        self.0.write(Frame::bytes(kind, flags, stream, payload)).await;
     }
 
     /// Sends a head; with `ends` nothing follows it.
     pub async fn head(&mut self, stream: u32, fields: &[(&str, &str)], ends: bool) {
-        // Literal fields, new names, no table (RFC 7541 section 6.2.2): short ones only.
-        let mut block = Vec::new();
-        for (name, value) in fields {
-            assert!(name.len() < 127 && value.len() < 127);
-            block.extend([0, name.len() as u8]);
-            block.extend(name.as_bytes());
-            block.push(value.len() as u8);
-            block.extend(value.as_bytes());
-        }
-        let flags = Frame::WHOLE | if ends { Frame::END } else { 0 };
-        self.send(Frame::HEADERS, flags, stream, &block).await;
+        self.0.write(Frame::head_bytes(stream, fields, ends)).await;
+    }
+
+    /// The connection, for bytes that make no whole frame.
+    pub fn into_raw(self) -> Raw {
+        self.0
     }
 
     /// Sends a whole answer.
@@ -169,6 +183,13 @@ impl Frames {
     /// Opens the client's window of a stream, or of the connection, by so many bytes.
     pub async fn window(&mut self, stream: u32, by: u32) {
         self.send(Frame::WINDOW, 0, stream, &by.to_be_bytes()).await;
+    }
+}
+
+impl From<Raw> for Frames {
+    /// Goes on with a connection that has said hello.
+    fn from(raw: Raw) -> Self {
+        Self(raw)
     }
 }
 

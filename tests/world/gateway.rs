@@ -58,6 +58,12 @@ impl Gateway {
         Self::ready(Process::start_with_descriptors(most, &arguments, file.parent().unwrap())).await
     }
 
+    /// Starts one whose files can be limited: see [`Process::limit_files`].
+    pub async fn start_limited(file: &Path) -> Self {
+        let arguments = ["gateway", "-c", file.to_str().unwrap()];
+        Self::ready(Process::start_limited(&arguments, file.parent().unwrap())).await
+    }
+
     async fn launch(folder: &Path, file: &Path, arguments: &[&str]) -> Self {
         let arguments = [&["gateway", "-c", file.to_str().unwrap()], arguments].concat();
         Self::ready(Process::start(&arguments, folder, &[])).await

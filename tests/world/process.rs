@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::command::binary;
 use crate::wait::eventually;
@@ -44,6 +44,13 @@ impl Process {
     pub fn start_with_descriptors(most: usize, arguments: &[&str], folder: &Path) -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\"")]).arg(binary());
+        Self::run(shell, arguments, folder, &[])
+    }
+
+    /// The same, for [`Process::limit_files`]: what a longer file than allowed gives is an error and no signal.
+    pub fn start_limited(arguments: &[&str], folder: &Path) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(binary());
         Self::run(shell, arguments, folder, &[])
     }
 
@@ -128,9 +135,17 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// No byte of a file that it writes from now on may be at `bytes` or beyond, as where a disk is full; `None`: any.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        prlimit(Some(self.pid()), Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
+    }
+
     fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap()
     }
 
     /// Whether the process has ended.

@@ -35,9 +35,23 @@ impl Raw {
         let _ = within("room to write", self.stream.write_all(bytes.as_ref())).await;
     }
 
+    /// Writes bytes, and says whether anybody could still be there.
+    ///
+    /// # Errors
+    /// The far end has closed the connection.
+    pub async fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        within("room to write", self.stream.write_all(bytes.as_ref())).await
+    }
+
     /// Ends the writing side.
     pub async fn finish(&mut self) {
         let _ = self.stream.shutdown().await;
+    }
+
+    /// The connection itself; nothing may have been read yet.
+    pub fn into_stream(self) -> TcpStream {
+        assert!(self.buffer.is_empty());
+        self.stream
     }
 
     /// Ends the connection with a reset.

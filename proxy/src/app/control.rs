@@ -142,22 +142,23 @@ impl Control {
         let folder = self.keeper.borrow().previews_dir().map(Path::to_owned);
         let in_folder = |path: &&PathBuf| folder.is_some() && path.parent() == folder.as_deref();
         let (previews, others): (Vec<_>, Vec<_>) = changed.paths.iter().partition(in_folder);
-        // Something else in the folder, such as a swapped link, may stand for any of its files.
-        let keys: Option<Vec<Key>> = previews.iter().map(|path| Folder::key_of(path)).collect();
-        let hidden = |path: &&PathBuf| {
-            path.file_name().is_some_and(|name| {
-                name.as_encoded_bytes().starts_with(b".") && !name.as_encoded_bytes().starts_with(b"..")
+        // A dot-file is one that is being written, or an editor's; two dots are the link that a ConfigMap swaps.
+        let is_visible = |path: &&&PathBuf| {
+            path.file_name().is_none_or(|name| {
+                !name.as_encoded_bytes().starts_with(b".") || name.as_encoded_bytes().starts_with(b"..")
             })
         };
-        let visible = previews.iter().any(|path| !hidden(path));
+        // Something else in the folder, such as a swapped link, may stand for any of its files.
+        let keys: Option<Vec<Key>> =
+            previews.iter().filter(is_visible).map(|path| Folder::key_of(path)).collect();
         if changed.all || !others.is_empty() {
             self.reload_main(forced);
         }
         match keys {
             _ if changed.all => self.keeper.borrow_mut().reread_previews(&[]),
+            None => self.keeper.borrow_mut().reread_previews(&[]),
             Some(keys) if !keys.is_empty() => self.keeper.borrow_mut().reread_previews(&keys),
-            None if visible => self.keeper.borrow_mut().reread_previews(&[]),
-            _ => {}
+            Some(_) => {}
         }
     }
 

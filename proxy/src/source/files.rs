@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use sidetrack_config::Key;
 use sidetrack_config::stamp::Stamp;
 
+use super::disk;
+
 /// The biggest file of one preview.
 pub const MAX_BYTES: u64 = 1 << 20;
 
@@ -18,6 +20,8 @@ pub struct Folder {
     path: Option<PathBuf>,
     /// `None`: to be looked at anew.
     seen: BTreeMap<Key, Option<Stamp>>,
+    /// The last scan could not see which files there are.
+    is_hidden: bool,
 }
 
 /// What became of one file.
@@ -34,7 +38,7 @@ pub enum Change {
 impl Folder {
     /// The folder at `path`; `None`: there is none.
     pub fn new(path: Option<PathBuf>) -> Self {
-        Self { path, seen: BTreeMap::new() }
+        Self { path, ..Self::default() }
     }
 
     /// Where it is.
@@ -53,13 +57,25 @@ impl Folder {
         Key::bare(stem).ok().filter(|key| key.as_str() == stem)
     }
 
-    /// Everything that has changed since the last look.
+    /// Whether a file of `key` was there at the last look, or nobody can say.
+    pub fn may_have(&self, key: &Key) -> bool {
+        self.is_hidden || self.seen.contains_key(key)
+    }
+
+    /// Everything that has changed since the last look. What crashes have left of files of ours is removed.
     pub fn scan(&mut self) -> Vec<Change> {
         let Some(path) = &self.path else { return Vec::new() };
         let mut present = BTreeSet::new();
-        match fs::read_dir(path) {
+        let entries = fs::read_dir(path);
+        self.is_hidden = entries.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
+        match entries {
             Ok(entries) => {
-                present.extend(entries.flatten().filter_map(|entry| Self::key_of(&entry.path())));
+                for path in entries.flatten().map(|entry| entry.path()) {
+                    present.extend(Self::key_of(&path));
+                    if disk::left_of(&path).is_some_and(|name| Self::key_of(Path::new(name)).is_some()) {
+                        disk::remove_left(&path);
+                    }
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
@@ -81,7 +97,10 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return self.seen.remove(&key).map(|_| Change::Removed(key));
             }
-            Err(error) => return Some(Change::Unreadable(key, path, error)),
+            Err(error) => {
+                self.seen.insert(key, None);
+                return Some(Change::Unreadable(key, path, error));
+            }
         };
         if self.seen.get(&key) == Some(&Some(stamp)) {
             return None;

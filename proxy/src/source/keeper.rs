@@ -2,11 +2,11 @@
 //! that can't be made leaves the last good one in force and says why.
 
 mod followed;
+mod refused;
 mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -15,11 +15,11 @@ use jiff::Timestamp;
 use sidetrack_config::check::{Checked, PreviewParser};
 use sidetrack_config::model::{self, Config, Endpoint};
 use sidetrack_config::stamp::Seen;
-use sidetrack_config::{Key, Owner, Problems};
+use sidetrack_config::{Key, Owner};
 
 use super::disk;
 use super::files::{Change, Folder};
-use super::life::Lives;
+use super::life::{Life, Lives};
 use super::memory::{Settling, load_apart};
 use super::resolve::Found;
 use crate::record::metrics::{Metrics, TableSize};
@@ -27,6 +27,7 @@ use crate::route::build::{About, Builder, Conflict};
 use crate::route::snapshot::Published;
 use crate::route::table::{self, Estate, Preview, Table};
 use followed::Followed;
+pub use refused::Refused;
 
 /// What is wrong with what was written, while the last good table is in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,32 +40,6 @@ pub struct Status {
     pub version: Option<String>,
     /// Certificates of the controller that can't be used.
     pub certificates: BTreeMap<Box<str>, String>,
-}
-
-/// Why a preview could not be set or removed.
-#[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    /// The text is not a preview.
-    #[error("{0}")]
-    Problems(#[from] Problems),
-    /// A name of it is another preview's.
-    #[error("{0}")]
-    Conflict(#[from] Conflict),
-    /// It is of the main file, which only its author changes.
-    #[error("preview {0} is in the configuration file; change it there")]
-    MainFile(Key),
-    /// There is no folder to keep it in.
-    #[error("previewsDir is not set in the configuration file; set it to keep previews that are put")]
-    NoFolder,
-    /// A controller says what there is.
-    #[error("the controller at {0} owns the previews; ask it, or change what it reads in the cluster")]
-    Controller(Box<str>),
-    /// No such preview.
-    #[error("no preview {0} is known here")]
-    Unknown(Key),
-    /// It can't be kept.
-    #[error("the preview can't be kept: {0}")]
-    Io(#[from] io::Error),
 }
 
 /// What is kept of the previews of the main file beside the table.
@@ -196,7 +171,18 @@ impl Keeper {
         self.folder.forget();
         let changes = self.folder.scan();
         self.take_changes(changes, last, now);
+        self.end_absent(now);
         self.publish();
+    }
+
+    /// Ends those that are written down nowhere any more, be it that they went while no process looked.
+    fn end_absent(&mut self, now: Timestamp) {
+        let is_absent = |key: &Key| !self.folder.may_have(key) && !self.is_of_main_file(key);
+        let absent: Vec<_> = self.lives.outside().filter(|(key, _)| is_absent(key)).collect();
+        for (key, ended) in absent {
+            self.lives.removed(key, ended.unwrap_or(now));
+            self.table.set_gone(key, true);
+        }
     }
 
     /// Whether the main file, and what it names, are those that were read last, and are in force.
@@ -273,16 +259,7 @@ impl Keeper {
         self.table = Table::new(self.table.generation, estate);
         self.named.clear();
         self.endings.clear();
-        let before: Vec<Key> = last.keys().copied().collect();
         self.fill(checked.config.previews, &last);
-        let now = Timestamp::now();
-        for key in before {
-            if self.table.preview(&key).is_none() && !self.table.is_gone(&key) {
-                self.lives.removed(key, now);
-                self.table.set_gone(key, true);
-            }
-        }
-        self.publish();
         tracing::info!(generation = self.table.generation, "configuration applied");
         Ok(())
     }
@@ -497,30 +474,63 @@ impl Keeper {
     pub fn put(&mut self, key: Key, text: &str) -> Result<bool, Refused> {
         let preview = self.check_put(key, text)?;
         let file = self.file_for(key)?;
-        let now = Timestamp::now();
-        let table = self.table.clone();
-        let is_new = table.preview(&key).is_none();
-        if is_new {
-            // Put again after its end, it begins a new life.
-            self.lives.renew(key);
-        }
-        if let Err(conflict) = self.join(key, preview, now) {
-            self.table = table;
+        let before = Before {
+            table: self.table.clone(),
+            named: self.named.get(&key).cloned(),
+            life: self.lives.life(&key),
+        };
+        let is_new = self.table.preview(&key).is_none();
+        // Put again after its end, it begins a new life.
+        let is_renewed = is_new && self.lives.renew(key);
+        if let Err(conflict) = self.join(key, preview, Timestamp::now()) {
+            self.take_back(key, before);
             return Err(conflict.into());
         }
         // In force before it is safe on disk, which takes longer than all else; answered when both are true.
         self.publish();
-        if let Err(error) = disk::replace(&file, text.as_bytes()) {
-            self.take_out(&key);
-            self.endings.extend(table.preview(&key).and_then(|before| Some((before.expires()?, key))));
-            self.table = Table { generation: self.table.generation, ..table };
+        if let Err(error) = self.keep(&file, text, is_renewed) {
+            self.take_back(key, before);
             self.publish();
-            return Err(error.into());
+            self.save();
+            self.follow_folder(key, |_| false);
+            return Err(error);
         }
-        // Our own change is no news.
-        let _ = self.folder.look(key);
         self.status.previews.remove(&key);
+        self.follow_folder(key, |change| matches!(change, Change::Text(_, _, now) if now == text));
         Ok(is_new)
+    }
+
+    /// Puts on disk what the next start must know of a preview that was put.
+    fn keep(&mut self, file: &Path, text: &str, is_renewed: bool) -> Result<(), Refused> {
+        let saved = self.lives.save(&self.table);
+        if is_renewed {
+            // With the life that it had, it would have ended when this process starts again.
+            saved.map_err(|error| Refused::unkept(&self.config.state_dir, error))?;
+        }
+        let folder = file.parent().unwrap_or(file);
+        disk::make_folder(folder)
+            .and_then(|()| disk::replace(file, text.as_bytes()))
+            .map_err(|error| Refused::unkept(folder, error))
+    }
+
+    /// Undoes what has changed about `key`, on disk with the next save.
+    fn take_back(&mut self, key: Key, before: Before) {
+        self.take_out(&key);
+        let preview = before.table.preview(&key);
+        self.endings.extend(preview.and_then(|preview| Some((preview.expires()?, key))));
+        self.lives.set_back(key, &before.life, preview.map(|preview| preview.since));
+        self.named.extend(before.named.map(|preview| (key, preview)));
+        self.table = Table { generation: self.table.generation, ..before.table };
+    }
+
+    /// The file of `key` was touched by us, which is no news; what another process has done to it meanwhile is.
+    fn follow_folder(&mut self, key: Key, is_ours: impl FnOnce(&Change) -> bool) {
+        if let Some(change) = self.folder.look(key)
+            && !is_ours(&change)
+        {
+            self.take_changes(vec![change], &BTreeMap::new(), Timestamp::now());
+            self.publish();
+        }
     }
 
     /// Removes a preview from the table and from the folder.
@@ -532,11 +542,14 @@ impl Keeper {
         if self.table.preview(&key).is_none() && !file.exists() {
             return Err(Refused::Unknown(key));
         }
-        disk::remove(&file)?;
-        let _ = self.folder.look(key);
+        if let Err(error) = disk::remove(&file) {
+            self.follow_folder(key, |_| false);
+            return Err(Refused::unkept(&file, error));
+        }
         self.status.previews.remove(&key);
         self.leave(key, Timestamp::now());
         self.publish();
+        self.follow_folder(key, |change| matches!(change, Change::Removed(_)));
         Ok(())
     }
 
@@ -620,13 +633,21 @@ impl Keeper {
 
     /// Keeps on disk what the next start must know.
     pub fn save(&mut self) {
-        self.lives.save(&self.table);
+        // Lives has said so, and tries again.
+        let _ = self.lives.save(&self.table);
     }
 
     /// The endpoints with an active check that are new since this was last asked.
     pub fn take_unchecked(&mut self) -> Vec<Weak<table::Endpoint>> {
         self.builder.take_unchecked()
     }
+}
+
+/// What a change of one preview may have to be undone to.
+struct Before {
+    table: Table,
+    named: Option<model::Preview>,
+    life: Life,
 }
 
 /// A copy without the previews.

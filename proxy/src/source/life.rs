@@ -40,6 +40,15 @@ pub struct Lives {
     lines: usize,
     /// The file does not say what it should, and is to be written anew.
     is_stale: bool,
+    /// The last attempt to write failed, and the log says so.
+    is_failing: bool,
+}
+
+/// What is remembered of one key beside the table.
+#[derive(Debug)]
+pub struct Life {
+    seen: Option<Moment>,
+    gone: Option<Timestamp>,
 }
 
 /// What the file says about one key; a later line counts, and neither time says that it is forgotten.
@@ -58,6 +67,7 @@ impl Lives {
     pub fn open(state_dir: &Path) -> Self {
         let path = state_dir.join(FILE);
         let mut lives = Self { path: Some(path.clone()), ..Self::default() };
+        disk::remove_left_of(&path);
         match lives.read(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(path = %path.display(), %error, "the lives of previews can't be read; TTLs count anew");
@@ -136,11 +146,34 @@ impl Lives {
         self.note(key, None, Some(now));
     }
 
-    /// Lets `key` begin a new life.
-    pub fn renew(&mut self, key: Key) {
-        if self.forget_key(&key) {
+    /// Lets `key` begin a new life. `true`: it had one, which must not come back with the next start.
+    pub fn renew(&mut self, key: Key) -> bool {
+        let is_known = self.forget_key(&key);
+        if is_known {
             self.note(key, None, None);
         }
+        is_known
+    }
+
+    /// What is remembered of `key`.
+    pub fn life(&self, key: &Key) -> Life {
+        Life { seen: self.seen.get(key).copied(), gone: self.gone.get(key).copied() }
+    }
+
+    /// A change of `key` did not come about: it has the life that it had. `since`: when it appeared, where the table
+    /// knows.
+    pub fn set_back(&mut self, key: Key, life: &Life, since: Option<Moment>) {
+        self.forget_key(&key);
+        self.seen.extend(life.seen.map(|at| (key, at)));
+        if let Some(at) = life.gone {
+            self.set_gone(key, at);
+        }
+        self.note(key, since.or(life.seen), life.gone);
+    }
+
+    /// The keys that appeared once and are not in the table, with when they ended if they have.
+    pub fn outside(&self) -> impl Iterator<Item = (Key, Option<Timestamp>)> {
+        self.seen.keys().map(|key| (*key, self.gone.get(key).copied()))
     }
 
     /// Forgets what ended long ago, and the oldest where there are too many; gives what it forgot.
@@ -187,23 +220,35 @@ impl Lives {
 
     /// Writes what has changed; `table` knows of the keys that are in it. A failure is a warning: routing goes on, and
     /// the next call tries again.
-    pub fn save(&mut self, table: &Table) {
-        let Some(path) = &self.path else { return };
+    ///
+    /// # Errors
+    /// What the file system says, for whom it is more than a warning.
+    pub fn save(&mut self, table: &Table) -> io::Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
         let keys = self.seen.len() + self.gone.len() + table.preview_count();
         let saved = if self.is_stale || self.lines > 2 * keys + SPARE {
             self.lines = keys;
-            disk::replace_with(path, |file| self.write_all(file, table))
+            disk::make_private_folder(path.parent().unwrap_or(path))
+                .and_then(|()| disk::replace_with(path, |file| self.write_all(file, table)))
         } else if self.pending.is_empty() {
-            return;
+            return Ok(());
         } else {
             disk::append(path, &self.pending)
         };
+        match &saved {
+            Ok(()) if self.is_failing => {
+                tracing::info!(path = %path.display(), "the lives of previews are kept again")
+            }
+            Err(error) if !self.is_failing => {
+                tracing::warn!(path = %path.display(), %error, "the lives of previews can't be kept: TTLs count anew after a restart; trying on");
+            }
+            _ => {}
+        }
         // After a failure nobody knows what of it is there.
         self.is_stale = saved.is_err();
+        self.is_failing = saved.is_err();
         self.pending = Vec::new();
-        if let Err(error) = saved {
-            tracing::warn!(path = %path.display(), %error, "the lives of previews can't be kept");
-        }
+        saved
     }
 
     fn write_all(&self, file: &mut BufWriter<File>, table: &Table) -> io::Result<()> {
@@ -246,22 +291,21 @@ mod tests {
         let start = Timestamp::from_second(1_000_000).unwrap();
         let hour = Duration::from_secs(3600);
         let mut lives = Lives::open(folder.path());
-        lives.save(estate());
+        lives.save(estate()).unwrap();
         assert_eq!(end(&mut lives, "4", start), Some(start));
         lives.removed(key("7"), start);
-        lives.save(estate());
+        lives.save(estate()).unwrap();
         for _ in 0..2 {
             let mut lives = Lives::open(folder.path());
             assert_eq!(end(&mut lives, "4", start + hour), Some(start));
             assert_eq!(lives.gone().collect::<Vec<_>>(), [key("7")]);
             // The second time the whole file is what was written, the first time lines.
-            lives.save(estate());
+            lives.save(estate()).unwrap();
         }
         let mut lives = Lives::open(folder.path());
-        lives.save(estate());
-        lives.renew(key("4"));
-        lives.renew(key("7"));
-        lives.save(estate());
+        lives.save(estate()).unwrap();
+        assert!(lives.renew(key("4")) && lives.renew(key("7")) && !lives.renew(key("9")));
+        lives.save(estate()).unwrap();
         let mut lives = Lives::open(folder.path());
         assert_eq!(end(&mut lives, "4", start + hour), Some(start + hour));
         assert_eq!(lives.gone().count(), 0);
@@ -285,11 +329,11 @@ mod tests {
     fn the_file_is_written_anew_before_it_grows_without_end() {
         let folder = tempfile::tempdir().unwrap();
         let mut lives = Lives::open(folder.path());
-        lives.save(estate());
+        lives.save(estate()).unwrap();
         for number in 0..SPARE + 100 {
             lives.removed(key("9"), Timestamp::from_second(i64::try_from(number).unwrap()).unwrap());
         }
-        lives.save(estate());
+        lives.save(estate()).unwrap();
         let text = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
         assert_eq!(text.lines().count(), 1);
     }
@@ -302,9 +346,45 @@ mod tests {
         std::fs::write(&path, "{\"key\":\"9\",\"seen\":\"1970-01-12T13:46:40Z\"}\n{\"key\":\"8\",\"see")
             .unwrap();
         let mut lives = Lives::open(folder.path());
-        lives.save(estate());
+        lives.save(estate()).unwrap();
         assert_eq!(end(&mut lives, "9", start + REMEMBERED), Some(start));
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.lines().all(|line| serde_json::from_str::<Line<'_>>(line).is_ok()), "{text}");
+    }
+
+    #[test]
+    fn what_did_not_come_about_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = Timestamp::from_second(1_000_000).unwrap();
+        let mut lives = Lives::open(folder.path());
+        end(&mut lives, "4", start);
+        lives.ended(key("4"), None, start + REMEMBERED / 2);
+        lives.save(estate()).unwrap();
+        let life = lives.life(&key("4"));
+        assert!(lives.renew(key("4")));
+        end(&mut lives, "4", start + REMEMBERED);
+        lives.save(estate()).unwrap();
+        lives.set_back(key("4"), &life, None);
+        lives.save(estate()).unwrap();
+        let mut again = Lives::open(folder.path());
+        for lives in [&mut lives, &mut again] {
+            assert_eq!(end(lives, "4", start + REMEMBERED), Some(start));
+            assert_eq!(lives.gone().collect::<Vec<_>>(), [key("4")]);
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_none_is_an_error_and_no_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        std::fs::write(&state, "").unwrap();
+        let mut lives = Lives::open(&state);
+        end(&mut lives, "4", Timestamp::from_second(1_000_000).unwrap());
+        assert!(lives.save(estate()).is_err());
+        assert!(lives.save(estate()).is_err());
+        std::fs::remove_file(&state).unwrap();
+        lives.save(estate()).unwrap();
+        let mut lives = Lives::open(&state);
+        assert_eq!(end(&mut lives, "4", Timestamp::MAX), Some(Timestamp::from_second(1_000_000).unwrap()));
     }
 }

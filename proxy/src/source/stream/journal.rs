@@ -18,6 +18,8 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use sidetrack_config::stream::{Hello, MAX_LINE, Message, RawItems, Snapshot, TableHash};
 
+use crate::source::disk;
+
 /// The name of the file.
 const FILE: &str = "table.jsonl";
 /// Bytes that may wait for the disk.
@@ -147,13 +149,17 @@ struct Pen {
 /// A file that is being written.
 struct Written {
     file: File,
+    /// Where it is until it is in its place. Should it never get there, it is removed.
+    temporary: Option<PathBuf>,
     snapshot: u64,
     deltas: u64,
 }
 
 impl Pen {
     fn new(state_dir: &Path) -> Self {
-        Self { path: state_dir.join(FILE), current: None, candidate: None }
+        let path = state_dir.join(FILE);
+        disk::remove_left_of(&path);
+        Self { path, current: None, candidate: None }
     }
 
     fn obey(&mut self, order: Order, lost: &AtomicBool) {
@@ -175,7 +181,7 @@ impl Pen {
         match order {
             Order::Rewrite(good) => self.rewrite(good),
             Order::Begin(hello) => {
-                let mut candidate = Written { file: create(&self.beside("new"))?, snapshot: 0, deltas: 0 };
+                let mut candidate = Written::create(&self.path)?;
                 candidate.add(&hello)?;
                 self.candidate = Some(candidate);
                 Ok(())
@@ -202,10 +208,7 @@ impl Pen {
 
     fn commit(&mut self) -> io::Result<()> {
         let Some(mut candidate) = self.candidate.take() else { return Ok(()) };
-        candidate.file.sync_all()?;
-        fs::rename(self.beside("new"), &self.path)?;
-        self.sync_folder()?;
-        candidate.snapshot = candidate.file.metadata()?.len();
+        candidate.put_in_place(&self.path)?;
         self.current = Some(candidate);
         Ok(())
     }
@@ -213,31 +216,45 @@ impl Pen {
     /// Writes one snapshot in place of a snapshot and its deltas.
     fn rewrite(&mut self, good: u64) -> io::Result<()> {
         let (hello, version, items) = table_of(&self.path, good)?;
-        let temporary = self.beside("tmp");
-        let mut file = BufWriter::new(create(&temporary)?);
-        write_table(&mut file, hello, version, items)?;
-        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.path)?;
-        self.sync_folder()?;
-        let snapshot = file.metadata()?.len();
-        self.current = Some(Written { file, snapshot, deltas: 0 });
+        let mut written = Written::create(&self.path)?;
+        let mut buffered = BufWriter::new(&written.file);
+        write_table(&mut buffered, hello, version, items)?;
+        buffered.flush()?;
+        drop(buffered);
+        written.put_in_place(&self.path)?;
+        self.current = Some(written);
         Ok(())
     }
+}
 
-    fn beside(&self, ending: &str) -> PathBuf {
-        self.path.with_file_name(format!(".{FILE}.{ending}"))
-    }
-
-    fn sync_folder(&self) -> io::Result<()> {
-        match self.path.parent() {
-            Some(folder) => File::open(folder)?.sync_all(),
-            None => Ok(()),
-        }
+impl Drop for Written {
+    fn drop(&mut self) {
+        // What is left all the same goes with a later start.
+        let _ = self.temporary.take().map(fs::remove_file);
     }
 }
 
 impl Written {
+    /// A new file that is to become the one at `path`. Only its owner reads it: it holds private keys.
+    fn create(path: &Path) -> io::Result<Self> {
+        disk::make_private_folder(path.parent().unwrap_or(path))?;
+        let temporary = disk::beside(path)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        Ok(Self { file, temporary: Some(temporary), snapshot: 0, deltas: 0 })
+    }
+
+    /// Makes it the one at `path`; what is in it by now counts as a snapshot.
+    fn put_in_place(&mut self, path: &Path) -> io::Result<()> {
+        self.file.sync_all()?;
+        if let Some(temporary) = &self.temporary {
+            fs::rename(temporary, path)?;
+        }
+        self.temporary = None;
+        disk::sync_folder_of(path)?;
+        self.snapshot = self.file.metadata()?.len();
+        Ok(())
+    }
+
     /// Adds a line in one piece, so that only the last one can be torn.
     fn add(&mut self, line: &[u8]) -> io::Result<()> {
         let mut whole = Vec::with_capacity(line.len() + 1);
@@ -245,20 +262,6 @@ impl Written {
         whole.push(b'\n');
         self.file.write_all(&whole)
     }
-}
-
-/// A new file that only its owner reads: it holds private keys.
-fn create(path: &Path) -> io::Result<File> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    // One that is there may have other permissions, which the mode would not change.
-    if let Err(error) = fs::remove_file(path)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// The lines of the table under `state_dir`, to `take`, for as long as it says that they are good: gives how many bytes

@@ -143,6 +143,26 @@ fn it_is_written_anew_at_the_start_and_when_deltas_outgrow_it() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
 }
 
+/// As at a restart in place: both processes have half a snapshot at once.
+#[test]
+fn two_writers_do_not_meet_and_what_is_given_up_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let lost = AtomicBool::new(false);
+    let mut pens = [(); 3].map(|()| Pen::new(folder.path()));
+    for pen in &mut pens {
+        pen.obey(Order::Begin(HELLO.into()), &lost);
+    }
+    let [first, second, third] = &mut pens;
+    for pen in [first, second] {
+        pen.obey(Order::Line(Table::snapshot()), &lost);
+        pen.obey(Order::Commit, &lost);
+        assert!(!lost.load(Ordering::Relaxed));
+        assert_eq!(kept(folder.path()).0, Some(1));
+    }
+    third.obey(Order::Abandon, &lost);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+}
+
 #[test]
 fn a_disk_that_fails_loses_the_rest_and_no_more() {
     let folder = tempfile::tempdir().unwrap();
