@@ -61,3 +61,16 @@ async fn a_relative_path_is_watched_too() {
     gateway.terminate();
     assert_eq!(gateway.ended().await.code(), Some(0));
 }
+
+/// The lock of the development CA was opened for writing, which changed the folder, for which the CA was looked at again.
+#[tokio::test]
+async fn a_gateway_with_a_development_ca_is_idle() {
+    let mut estate = Estate::standard().await;
+    let tls = json!({"selfSigned": {"names": ["*.preview.localhost"]}});
+    estate.config["listeners"] = json!([{"address": "127.0.0.1:0", "tls": tls}]);
+    let world = estate.start().await;
+    let before = world.cpu();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let used = world.cpu() - before;
+    assert!(used < Duration::from_millis(200), "{used:?} of two seconds");
+}

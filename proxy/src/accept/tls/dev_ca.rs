@@ -117,13 +117,14 @@ fn lock(state_dir: &Path) -> Result<File, TlsError> {
     let path = state_dir.join("ca.lock");
     let unwritable = |source| TlsError::Write { file: path.clone(), source };
     DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(unwritable)?;
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(unwritable)?;
+    // Opened for reading where it is there: the end of a writer is a change of the folder, for which we look here again.
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)
+        }
+        opened => opened,
+    };
+    let file = file.map_err(unwritable)?;
     file.lock().map_err(unwritable)?;
     Ok(file)
 }
