@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::gateway::Gateway;
 use crate::upstream::{Upstream, Wire};
+use crate::wait::eventually;
 
 /// An estate: a folder with a configuration, and the upstreams it names.
 pub struct Estate {
@@ -161,6 +162,14 @@ pub struct World {
 }
 
 impl World {
+    /// Waits until `count` times something was refused or ended because this limit was reached.
+    pub async fn reached(&self, limit: &str, count: f64) {
+        eventually(&format!("{limit} was reached {count} times"), async || {
+            self.gateway.metrics().await.sum("sidetrack_limits_reached_total", &[("reason", limit)]) >= count
+        })
+        .await;
+    }
+
     /// The standard estate, running.
     pub async fn standard() -> Self {
         Estate::standard().await.start().await
