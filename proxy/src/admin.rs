@@ -1,6 +1,7 @@
 //! The admin listener, on the control thread: health, metrics, the table, previews, `explain`.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
@@ -33,6 +34,10 @@ use crate::source::resolve::resolve;
 
 /// Admin connections at once.
 const CONNECTIONS: usize = 256;
+/// Those of one address: a stranger that reaches the port must not be able to keep probes and scrapes out.
+const PER_ADDRESS: usize = 32;
+/// How long a connection lives: longer than any answer takes, and a client that reads nothing is gone after it.
+const LIFE: Duration = Duration::from_secs(30);
 
 /// What the admin listener answers from.
 pub struct Admin {
@@ -58,15 +63,20 @@ pub async fn serve(admin: Rc<Admin>, listener: StdListener) {
         }
     };
     let slots = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
+    let peers = Rc::new(RefCell::new(HashMap::<IpAddr, usize>::new()));
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        let (stream, _) = match listener.accept().await {
+        let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "admin: accept failed; trying again");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
+        };
+        let Some(seat) = Seat::take(&peers, peer.ip()) else {
+            tracing::warn!(%peer, "admin: connection closed, this address has {PER_ADDRESS} of them");
+            continue;
         };
         let admin = Rc::clone(&admin);
         tokio::task::spawn_local(async move {
@@ -78,11 +88,40 @@ pub async fn serve(admin: Rc<Admin>, listener: StdListener) {
                 .timer(TokioTimer::new())
                 .header_read_timeout(Duration::from_secs(10))
                 .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = serving.await {
+            if let Ok(Err(error)) = tokio::time::timeout(LIFE, serving).await {
                 tracing::debug!(%error, "admin connection ended");
             }
-            drop(slot);
+            drop((seat, slot));
         });
+    }
+}
+
+/// One of the connections of an address.
+struct Seat {
+    peers: Rc<RefCell<HashMap<IpAddr, usize>>>,
+    address: IpAddr,
+}
+
+impl Seat {
+    fn take(peers: &Rc<RefCell<HashMap<IpAddr, usize>>>, address: IpAddr) -> Option<Self> {
+        let mut all = peers.borrow_mut();
+        let count = all.entry(address).or_insert(0);
+        (*count < PER_ADDRESS).then(|| {
+            *count += 1;
+            Self { peers: Rc::clone(peers), address }
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut all = self.peers.borrow_mut();
+        if let Some(count) = all.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.address);
+            }
+        }
     }
 }
 

@@ -286,6 +286,14 @@ impl Fields {
         self.lines.len() < before
     }
 
+    /// Takes those lines of a name away whose value `is_wanted` does not want.
+    pub fn retain_values(&mut self, name: &str, is_wanted: impl Fn(&[u8]) -> bool) {
+        let tag = tag(name.as_bytes());
+        self.lines.retain(|line| {
+            line.tag != tag || line.name(&self.text) != name.as_bytes() || is_wanted(line.value(&self.text))
+        });
+    }
+
     /// Whether there may be a line of a name with this tag.
     #[inline]
     const fn may_have(&self, tag: u16) -> bool {

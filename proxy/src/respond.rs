@@ -255,9 +255,20 @@ pub fn finish(answer: &mut Answer, worker: &Worker, table: &Table, record: &Reco
     cookie(fields, carriers, record);
 }
 
+/// The name of the cookie that a `Set-Cookie` sets.
+fn cookie_name(cookie: &[u8]) -> &[u8] {
+    let name = cookie.split(|byte| matches!(byte, b'=' | b';')).next();
+    name.unwrap_or_default().trim_ascii()
+}
+
 /// Sets, or clears, the cookie that lets the further requests of a page follow.
 fn cookie(fields: &mut Fields, carriers: &Carriers, record: &Record) {
-    let (Some(name), Some(identity)) = (carriers.cookie.as_deref(), record.identity()) else { return };
+    let Some(name) = carriers.cookie.as_deref() else { return };
+    if fields.contains("set-cookie") {
+        // Which preview a browser sees is not for a service to say, least of all for the code of another preview.
+        fields.retain_values("set-cookie", |cookie| cookie_name(cookie) != name.as_bytes());
+    }
+    let Some(identity) = record.identity() else { return };
     let secure = if record.is_secure() { "; Secure" } else { "" };
     let text = match record.cookie() {
         CookieChange::Keep => return,

@@ -10,7 +10,7 @@ use crate::accept::connection::Connection;
 use crate::accept::hints::Hints;
 use crate::accept::request::check;
 use crate::admit::admit;
-use crate::decision::Decision;
+use crate::decision::{Decision, Reason, Target};
 use crate::error::Failure;
 use crate::forward::body::Source;
 use crate::forward::deadline::within;
@@ -83,6 +83,10 @@ async fn walk(
     };
     let (target, reason) =
         pick::target(&identity, service, table).inspect_err(|failure| record.refused(failure))?;
+    if let (Target::Fork(preview, _), Reason::ParentFork) = (target, reason) {
+        // Who may see a preview may not for that see those that it stands on.
+        admit(&view, &[preview.key], record.client(), table)?;
+    }
     let generation = table.generation;
     let decision = Decision { identity, rule, backend, service, target, reason, generation };
     record.decided(&decision);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sidetrack_tests::{Estate, Frame, Frames, RawUpstream, World, get, post, request, within};
+use sidetrack_tests::{Estate, Frame, Frames, RawUpstream, World, eventually, get, post, request, within};
 
 use crate::D;
 
@@ -321,4 +321,80 @@ async fn a_slow_reader_is_no_stalled_service() {
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     let body = within("the body", raw.exactly(LARGE + 5)).await;
     assert!(body.is_some_and(|body| body.ends_with(b"whole")));
+}
+
+/// A line that is no text was left out, and with it the address that the trusted proxy had written.
+#[tokio::test]
+async fn a_client_does_not_choose_its_address() {
+    let mut estate = Estate::standard().await;
+    estate.config["listeners"][0]["trustedProxies"] = json!(["127.0.0.0/8"]);
+    estate.config["access"] = json!({"allow": ["10.9.9.9"]});
+    let world = estate.start().await;
+    for (last, status) in [(&b"10.9.9.9"[..], 200), (b"203.0.113.9", 403), (b"\xff, 203.0.113.9", 403)] {
+        let mut raw = world.raw().await;
+        let head = format!(
+            "GET / HTTP/1.1\r\nHost: {D}\r\nX-PR-ID: 42\r\nX-Forwarded-For: 10.9.9.9\r\nX-Forwarded-For: "
+        );
+        raw.write([head.as_bytes(), last, b"\r\n\r\n"].concat()).await;
+        assert_eq!(raw.answer().await.0, status, "{last:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_see_a_preview_may_not_for_that_see_its_parent() {
+    let mut estate = Estate::standard().await;
+    estate.preview("42")["access"] = json!({"allow": ["192.0.2.0/24"]});
+    estate.preview("57")["parents"] = json!(["42"]);
+    let world = estate.start().await;
+    world.send(get(D, "/api/checkout").key("42")).await.failed(403, "access_denied");
+    world.send(get(D, "/api/checkout").key("57")).await.failed(403, "access_denied");
+    world.send(get(D, "/").key("57")).await.came_from("shop-57");
+}
+
+#[tokio::test]
+async fn a_service_does_not_set_our_cookie() {
+    let world = World::standard().await;
+    let call = get(D, "/")
+        .answer_with("Set-Cookie", "pr-id=42; Domain=preview.localhost")
+        .answer_with("Set-Cookie", "session=1; Path=/");
+    assert_eq!(world.send(call).await.header_lines("set-cookie"), ["session=1; Path=/"]);
+}
+
+#[tokio::test]
+async fn a_pipe_among_the_previews_is_not_waited_for() {
+    let mut estate = Estate::standard().await;
+    estate.config["previewsDir"] = "previews.d".into();
+    let folder = estate.folder().join("previews.d");
+    std::fs::create_dir(&folder).unwrap();
+    let world = estate.start().await;
+    let pipe = folder.join("77.yaml");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let text = json!({"forks": {"checkout": [world.of("checkout-42").endpoint()]}}).to_string();
+    std::fs::write(folder.join("78.yaml"), text).unwrap();
+    eventually("the file beside it is in force", async || {
+        world.send(get(D, "/api/checkout").key("78")).await.status == 200
+    })
+    .await;
+    assert_eq!(world.admin("/livez").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_admin_listener_is_not_held_by_one_address() {
+    let world = World::standard().await;
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.push(sidetrack_tests::Raw::connect(world.admin).await);
+    }
+    // Those that are too many are closed, and another address is served.
+    let mut closed = silent.split_off(32);
+    for raw in &mut closed {
+        assert_eq!(raw.rest().await, "");
+    }
+    let other = tokio::net::TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut stream = within("a connection", other.connect(world.admin)).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stream, b"GET /livez HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    within("the answer", tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer)).await.unwrap();
+    assert!(answer.contains("alive"), "{answer}");
 }

@@ -32,10 +32,12 @@ pub fn client(connection: &Connection, fields: &Fields) -> IpAddr {
     if !connection.trusted {
         return client;
     }
-    let lines: Vec<&str> = fields.get_all(FOR).filter_map(|line| std::str::from_utf8(line).ok()).collect();
-    let hops = lines.iter().rev().flat_map(|line| line.rsplit(','));
+    let lines: Vec<&[u8]> = fields.get_all(FOR).collect();
+    let hops = lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b','));
     for hop in hops.take(HOPS) {
-        let Some(address) = address(hop.trim()) else { break };
+        // What can't be read ends the search: what stands left of it nobody vouches for.
+        let hop = std::str::from_utf8(hop).ok();
+        let Some(address) = hop.and_then(|hop| address(hop.trim())) else { break };
         client = address;
         if !contains(&connection.listener.trusted_proxies, address) {
             break;

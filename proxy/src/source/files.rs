@@ -121,6 +121,10 @@ impl Folder {
 }
 
 fn read(path: &Path) -> io::Result<String> {
+    // A pipe would be waited for.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
     let mut text = String::new();
     let length = fs::File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
     if u64::try_from(length).unwrap_or(u64::MAX) > MAX_BYTES {
