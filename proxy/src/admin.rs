@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use sidetrack_config::Key;
 use sidetrack_config::model::Admin as Settings;
@@ -327,7 +328,7 @@ async fn put(admin: &Admin, key: &str, body: Incoming) -> Answer {
         }
         Err(refused) => return refusal(&refused),
     }
-    let put = admin.keeper.borrow_mut().put(key, &text);
+    let put = admin.keeper.borrow_mut().put(key, &text, Timestamp::now());
     let table = admin.keeper.borrow().published().load();
     match put {
         Ok(is_new) => {
@@ -344,7 +345,7 @@ fn delete(admin: &Admin, key: &str) -> Answer {
         Ok(key) => key,
         Err(answer) => return *answer,
     };
-    let deleted = admin.keeper.borrow_mut().delete(key);
+    let deleted = admin.keeper.borrow_mut().delete(key, Timestamp::now());
     match deleted {
         Ok(()) => json_answer(
             StatusCode::OK,

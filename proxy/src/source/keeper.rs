@@ -107,7 +107,7 @@ impl Keeper {
     pub fn new(path: &Path, config: Config, workers: usize, metrics: Arc<Metrics>) -> Result<Self, String> {
         let lives = Lives::open(&config.state_dir);
         let mut keeper = Self::empty(path, &config, workers, metrics, lives)?;
-        keeper.fill(config.previews, &BTreeMap::new());
+        keeper.fill(config.previews, &BTreeMap::new(), Timestamp::now());
         keeper.save();
         Ok(keeper)
     }
@@ -173,8 +173,12 @@ impl Keeper {
 
     /// Puts all previews, `main` of the main file and those of the folder, into a table that has none; `last` is what
     /// was there before, by key.
-    fn fill(&mut self, main: BTreeMap<Key, model::Preview>, last: &BTreeMap<Key, Arc<Preview>>) {
-        let now = Timestamp::now();
+    fn fill(
+        &mut self,
+        main: BTreeMap<Key, model::Preview>,
+        last: &BTreeMap<Key, Arc<Preview>>,
+        now: Timestamp,
+    ) {
         self.status.previews.clear();
         for key in self.lives.gone() {
             self.table.set_gone(key, true);
@@ -208,7 +212,7 @@ impl Keeper {
 
     /// Reads the main file, and what it names, again, unless nothing can have changed and it is not `forced`. `true`:
     /// what they say is in force, be it new or not.
-    pub fn reload(&mut self, forced: bool) -> bool {
+    pub fn reload(&mut self, forced: bool, now: Timestamp) -> bool {
         if !forced && self.is_current() {
             return true;
         }
@@ -224,7 +228,7 @@ impl Keeper {
                 return true;
             }
             Ok(checked) if self.followed.is_some() => self.adopt_settings(checked),
-            Ok(checked) => self.adopt(checked),
+            Ok(checked) => self.adopt(checked, now),
             // The same mistake is told once.
             Err(problem) if self.status.main.as_ref() == Some(&problem) => return false,
             Err(problem) => Err(problem),
@@ -253,7 +257,7 @@ impl Keeper {
             && Config { files, ..without_previews(config) } == self.config
     }
 
-    fn adopt(&mut self, checked: Checked) -> Result<(), String> {
+    fn adopt(&mut self, checked: Checked, now: Timestamp) -> Result<(), String> {
         for warning in &checked.warnings {
             tracing::warn!("{warning}");
         }
@@ -274,8 +278,7 @@ impl Keeper {
         self.named.clear();
         self.endings.clear();
         let before: Vec<Key> = last.keys().copied().collect();
-        self.fill(checked.config.previews, &last);
-        let now = Timestamp::now();
+        self.fill(checked.config.previews, &last, now);
         for key in before {
             if self.table.preview(&key).is_none() && !self.table.is_gone(&key) {
                 self.lives.removed(key, now);
@@ -312,13 +315,13 @@ impl Keeper {
     }
 
     /// Reads what has changed in the folder: these keys, or all where none is named.
-    pub fn reread_previews(&mut self, keys: &[Key]) {
+    pub fn reread_previews(&mut self, keys: &[Key], now: Timestamp) {
         let changes = match keys {
             [] => self.folder.scan(),
             keys => keys.iter().filter_map(|key| self.folder.look(*key)).collect(),
         };
         if !changes.is_empty() {
-            self.take_changes(changes, &BTreeMap::new(), Timestamp::now());
+            self.take_changes(changes, &BTreeMap::new(), now);
             self.publish();
         }
     }
@@ -490,14 +493,13 @@ impl Keeper {
         Ok(parsed?)
     }
 
-    /// Sets a preview: in the table, and in the folder for the next start. `true`: it is a new one.
+    /// Sets a preview `now`: in the table, and in the folder for the next start. `true`: it is a new one.
     ///
     /// # Errors
     /// Why not; nothing has changed then.
-    pub fn put(&mut self, key: Key, text: &str) -> Result<bool, Refused> {
+    pub fn put(&mut self, key: Key, text: &str, now: Timestamp) -> Result<bool, Refused> {
         let preview = self.check_put(key, text)?;
         let file = self.file_for(key)?;
-        let now = Timestamp::now();
         let table = self.table.clone();
         let is_new = table.preview(&key).is_none();
         if is_new {
@@ -527,7 +529,7 @@ impl Keeper {
     ///
     /// # Errors
     /// Why not; nothing has changed then.
-    pub fn delete(&mut self, key: Key) -> Result<(), Refused> {
+    pub fn delete(&mut self, key: Key, now: Timestamp) -> Result<(), Refused> {
         let file = self.file_for(key)?;
         if self.table.preview(&key).is_none() && !file.exists() {
             return Err(Refused::Unknown(key));
@@ -535,7 +537,7 @@ impl Keeper {
         disk::remove(&file)?;
         let _ = self.folder.look(key);
         self.status.previews.remove(&key);
-        self.leave(key, Timestamp::now());
+        self.leave(key, now);
         self.publish();
         Ok(())
     }
