@@ -368,7 +368,9 @@ impl Keeper {
             self.status.previews.insert(key, problem);
             if let Some(good) = last.get(&key).filter(|_| self.table.preview(&key).is_none()) {
                 // It can only fail where another preview has taken one of its names meanwhile.
-                let _ = self.table.insert(Arc::clone(good));
+                if self.table.insert(Arc::clone(good)).is_ok() {
+                    self.endings.extend(good.expires().map(|end| (end, key)));
+                }
             }
         }
     }
@@ -691,3 +693,6 @@ fn warn_of_restart(old: &Config, new: &Config) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
