@@ -15,6 +15,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use sidetrack_config::Key;
 use sidetrack_config::model::Admin as Settings;
@@ -366,7 +367,7 @@ async fn put(admin: &Admin, key: &str, body: Incoming) -> Answer {
         }
         Err(refused) => return refusal(&refused),
     }
-    let put = admin.keeper.borrow_mut().put(key, &text);
+    let put = admin.keeper.borrow_mut().put(key, &text, Timestamp::now());
     let table = admin.keeper.borrow().published().load();
     match put {
         Ok(is_new) => {
@@ -383,7 +384,7 @@ fn delete(admin: &Admin, key: &str) -> Answer {
         Ok(key) => key,
         Err(answer) => return *answer,
     };
-    let deleted = admin.keeper.borrow_mut().delete(key);
+    let deleted = admin.keeper.borrow_mut().delete(key, Timestamp::now());
     match deleted {
         Ok(()) => json_answer(
             StatusCode::OK,

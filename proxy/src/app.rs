@@ -37,7 +37,7 @@ use crate::source::keeper::Keeper;
 use crate::source::memory::load_apart;
 use crate::source::resolve::resolve;
 use crate::source::stream::{Controller, Follower};
-use crate::worker::{Shared, Worker};
+use crate::worker::{Shared, Worker, seed};
 use bind::{Bound, clones, clones_of};
 use control::Control;
 use signals::Signals;
@@ -295,7 +295,7 @@ fn spawn(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             LocalSet::new().block_on(&runtime, async move {
-                Worker::new(index, workers, shared).run(share).await;
+                Worker::new(index, workers, seed(index), shared).run(share).await;
                 let _ = finished.send(());
             });
         })?;

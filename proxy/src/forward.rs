@@ -21,12 +21,13 @@ pub mod upstream_body;
 pub mod upstream_tls;
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use sidetrack_config::Key;
 use sidetrack_config::model::OnForkDown;
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use crate::accept::connection::Connection;
 use crate::decision::{Decision, Reason, Target};

@@ -86,8 +86,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// The worker of this thread.
-    pub fn new(index: usize, workers: usize, shared: Arc<Shared>) -> Rc<Self> {
+    /// The worker of this thread, whose random numbers begin at `seed`, which is not zero.
+    pub fn new(index: usize, workers: usize, seed: u64, shared: Arc<Shared>) -> Rc<Self> {
         let stats = Arc::clone(shared.metrics.worker(index));
         let limits = shared.limits;
         Rc::new(Self {
@@ -99,7 +99,7 @@ impl Worker {
             lifelines: RefCell::default(),
             in_flight: Cell::new(0),
             share: limits.max_in_flight / workers.max(1),
-            random: Cell::new(seed(index)),
+            random: Cell::new(seed),
             date: RefCell::new(date()),
             limits,
             shared,
@@ -251,7 +251,7 @@ fn date() -> Option<HeaderValue> {
 }
 
 /// A seed that differs from worker to worker and from start to start.
-fn seed(index: usize) -> u64 {
+pub fn seed(index: usize) -> u64 {
     use std::hash::BuildHasher;
     std::collections::hash_map::RandomState::new().hash_one(index) | 1
 }

@@ -154,16 +154,17 @@ impl Control {
         if changed.all || !others.is_empty() {
             self.reload_main(forced);
         }
+        let (mut keeper, now) = (self.keeper.borrow_mut(), Timestamp::now());
         match keys {
-            _ if changed.all => self.keeper.borrow_mut().reread_previews(&[]),
-            None => self.keeper.borrow_mut().reread_previews(&[]),
-            Some(keys) if !keys.is_empty() => self.keeper.borrow_mut().reread_previews(&keys),
+            _ if changed.all => keeper.reread_previews(&[], now),
+            None => keeper.reread_previews(&[], now),
+            Some(keys) if !keys.is_empty() => keeper.reread_previews(&keys, now),
             Some(_) => {}
         }
     }
 
     fn reload_main(&self, forced: bool) {
-        if !self.keeper.borrow_mut().reload(forced) {
+        if !self.keeper.borrow_mut().reload(forced, Timestamp::now()) {
             return;
         }
         let keeper = self.keeper.borrow();

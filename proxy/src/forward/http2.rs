@@ -9,13 +9,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::SendRequest;
 use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use self::pulse::Pulse;
 use super::body::{Source, Upload};

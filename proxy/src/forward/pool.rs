@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use rustix::io::Errno;
 use sidetrack_config::limits::Limits;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::http1::Http1;
 use super::http2::{Http2, Link};

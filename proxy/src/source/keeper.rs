@@ -82,7 +82,7 @@ impl Keeper {
     pub fn new(path: &Path, config: Config, workers: usize, metrics: Arc<Metrics>) -> Result<Self, String> {
         let lives = Lives::open(&config.state_dir);
         let mut keeper = Self::empty(path, &config, workers, metrics, lives)?;
-        keeper.fill(config.previews, &BTreeMap::new());
+        keeper.fill(config.previews, &BTreeMap::new(), Timestamp::now());
         keeper.save();
         Ok(keeper)
     }
@@ -148,8 +148,12 @@ impl Keeper {
 
     /// Puts all previews, `main` of the main file and those of the folder, into a table that has none; `last` is what
     /// was there before, by key.
-    fn fill(&mut self, main: BTreeMap<Key, model::Preview>, last: &BTreeMap<Key, Arc<Preview>>) {
-        let now = Timestamp::now();
+    fn fill(
+        &mut self,
+        main: BTreeMap<Key, model::Preview>,
+        last: &BTreeMap<Key, Arc<Preview>>,
+        now: Timestamp,
+    ) {
         self.status.previews.clear();
         for key in self.lives.gone() {
             self.table.set_gone(key, true);
@@ -194,7 +198,7 @@ impl Keeper {
 
     /// Reads the main file, and what it names, again, unless nothing can have changed and it is not `forced`. `true`:
     /// what they say is in force, be it new or not.
-    pub fn reload(&mut self, forced: bool) -> bool {
+    pub fn reload(&mut self, forced: bool, now: Timestamp) -> bool {
         if !forced && self.is_current() {
             return true;
         }
@@ -210,7 +214,7 @@ impl Keeper {
                 return true;
             }
             Ok(checked) if self.followed.is_some() => self.adopt_settings(checked),
-            Ok(checked) => self.adopt(checked),
+            Ok(checked) => self.adopt(checked, now),
             // The same mistake is told once.
             Err(problem) if self.status.main.as_ref() == Some(&problem) => return false,
             Err(problem) => Err(problem),
@@ -239,7 +243,7 @@ impl Keeper {
             && Config { files, ..without_previews(config) } == self.config
     }
 
-    fn adopt(&mut self, checked: Checked) -> Result<(), String> {
+    fn adopt(&mut self, checked: Checked, now: Timestamp) -> Result<(), String> {
         for warning in &checked.warnings {
             tracing::warn!("{warning}");
         }
@@ -259,7 +263,7 @@ impl Keeper {
         self.table = Table::new(self.table.generation, estate);
         self.named.clear();
         self.endings.clear();
-        self.fill(checked.config.previews, &last);
+        self.fill(checked.config.previews, &last, now);
         tracing::info!(generation = self.table.generation, "configuration applied");
         Ok(())
     }
@@ -289,13 +293,13 @@ impl Keeper {
     }
 
     /// Reads what has changed in the folder: these keys, or all where none is named.
-    pub fn reread_previews(&mut self, keys: &[Key]) {
+    pub fn reread_previews(&mut self, keys: &[Key], now: Timestamp) {
         let changes = match keys {
             [] => self.folder.scan(),
             keys => keys.iter().filter_map(|key| self.folder.look(*key)).collect(),
         };
         if !changes.is_empty() {
-            self.take_changes(changes, &BTreeMap::new(), Timestamp::now());
+            self.take_changes(changes, &BTreeMap::new(), now);
             self.publish();
         }
     }
@@ -342,7 +346,9 @@ impl Keeper {
             self.status.previews.insert(key, problem);
             if let Some(good) = last.get(&key).filter(|_| self.table.preview(&key).is_none()) {
                 // It can only fail where another preview has taken one of its names meanwhile.
-                let _ = self.table.insert(Arc::clone(good));
+                if self.table.insert(Arc::clone(good)).is_ok() {
+                    self.endings.extend(good.expires().map(|end| (end, key)));
+                }
             }
         }
     }
@@ -467,11 +473,11 @@ impl Keeper {
         Ok(parsed?)
     }
 
-    /// Sets a preview: in the table, and in the folder for the next start. `true`: it is a new one.
+    /// Sets a preview `now`: in the table, and in the folder for the next start. `true`: it is a new one.
     ///
     /// # Errors
     /// Why not; nothing has changed then.
-    pub fn put(&mut self, key: Key, text: &str) -> Result<bool, Refused> {
+    pub fn put(&mut self, key: Key, text: &str, now: Timestamp) -> Result<bool, Refused> {
         let preview = self.check_put(key, text)?;
         let file = self.file_for(key)?;
         let before = Before {
@@ -482,7 +488,7 @@ impl Keeper {
         let is_new = self.table.preview(&key).is_none();
         // Put again after its end, it begins a new life.
         let is_renewed = is_new && self.lives.renew(key);
-        if let Err(conflict) = self.join(key, preview, Timestamp::now()) {
+        if let Err(conflict) = self.join(key, preview, now) {
             self.take_back(key, before);
             return Err(conflict.into());
         }
@@ -492,11 +498,11 @@ impl Keeper {
             self.take_back(key, before);
             self.publish();
             self.save();
-            self.follow_folder(key, |_| false);
+            self.follow_folder(key, now, |_| false);
             return Err(error);
         }
         self.status.previews.remove(&key);
-        self.follow_folder(key, |change| matches!(change, Change::Text(_, _, now) if now == text));
+        self.follow_folder(key, now, |change| matches!(change, Change::Text(_, _, there) if there == text));
         Ok(is_new)
     }
 
@@ -524,11 +530,11 @@ impl Keeper {
     }
 
     /// The file of `key` was touched by us, which is no news; what another process has done to it meanwhile is.
-    fn follow_folder(&mut self, key: Key, is_ours: impl FnOnce(&Change) -> bool) {
+    fn follow_folder(&mut self, key: Key, now: Timestamp, is_ours: impl FnOnce(&Change) -> bool) {
         if let Some(change) = self.folder.look(key)
             && !is_ours(&change)
         {
-            self.take_changes(vec![change], &BTreeMap::new(), Timestamp::now());
+            self.take_changes(vec![change], &BTreeMap::new(), now);
             self.publish();
         }
     }
@@ -537,19 +543,19 @@ impl Keeper {
     ///
     /// # Errors
     /// Why not; nothing has changed then.
-    pub fn delete(&mut self, key: Key) -> Result<(), Refused> {
+    pub fn delete(&mut self, key: Key, now: Timestamp) -> Result<(), Refused> {
         let file = self.file_for(key)?;
         if self.table.preview(&key).is_none() && !file.exists() {
             return Err(Refused::Unknown(key));
         }
         if let Err(error) = disk::remove(&file) {
-            self.follow_folder(key, |_| false);
+            self.follow_folder(key, now, |_| false);
             return Err(Refused::unkept(&file, error));
         }
         self.status.previews.remove(&key);
-        self.leave(key, Timestamp::now());
+        self.leave(key, now);
         self.publish();
-        self.follow_folder(key, |change| matches!(change, Change::Removed(_)));
+        self.follow_folder(key, now, |change| matches!(change, Change::Removed(_)));
         Ok(())
     }
 
@@ -710,3 +716,6 @@ fn warn_of_restart(old: &Config, new: &Config) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -178,12 +178,10 @@ impl Io {
         Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 
-    /// Whether the client has gone, as far as that can be seen: once its request is read, it has nothing to say but the
-    /// next one. A client that ends its side is taken as gone; who waits for an answer keeps it open.
+    /// Whether the client has gone, as far as that can be seen: what it says meanwhile, of its body or of the next
+    /// request, is kept while there is room. A client that ends its side is taken as gone; who waits for an answer keeps
+    /// it open.
     pub fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.body.is_ended() {
-            return false;
-        }
         loop {
             match self.poll_read(cx, SIZE) {
                 Poll::Pending => return false,

@@ -1,9 +1,10 @@
 //! Whether the peer of a connection still lives: one that dies without a word leaves its connection open for minutes.
 
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use h2::{Ping, PingPong};
+use tokio::time::Instant;
 
 /// How long nothing may come while something is under way, before the peer is asked; and how long it may take to its
 /// answer.

@@ -88,7 +88,7 @@ impl World {
                 tell.send(sockets[0].local_addr().unwrap()).unwrap();
                 let door = Arc::new(Door::new(listener, None));
                 let sockets = sockets.into_iter().map(|socket| (Arc::clone(&door), socket)).collect();
-                Worker::new(0, 1, shared).run(sockets).await;
+                Worker::new(0, 1, 1, shared).run(sockets).await;
             });
         });
         let address = told.recv_timeout(PATIENCE).unwrap();
