@@ -373,13 +373,16 @@ impl Fields {
         out.extend_from_slice(self.text.get(index(start)..index(end)).unwrap_or_default());
     }
 
-    /// The fields of a head that the HTTP/2 library has read.
+    /// The fields of a head that the HTTP/2 library has read. What HTTP/1.1 has no form for is left out: the library takes
+    /// a `"` in a name, which is no token (RFC 9110 section 5.6.2).
     pub fn of(map: &HeaderMap, room: usize) -> Self {
         let bytes = map.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
         let mut fields = Self::with_room(map.len() + room, bytes + room * 48);
         for (name, value) in map {
             let name = name.as_str().as_bytes();
-            fields.push(name, tag(name), value.as_bytes());
+            if !name.contains(&b'"') {
+                fields.push(name, tag(name), value.as_bytes());
+            }
         }
         fields
     }
@@ -493,6 +496,15 @@ mod tests {
         assert_eq!(written(&all, &[]), "a: 1\r\n");
         all.append("tab", b"1\t\xe4");
         assert!(all.contains("tab") && all.text("tab").is_none());
+    }
+
+    #[test]
+    fn a_name_that_is_no_token_is_left_out() {
+        let mut map = HeaderMap::new();
+        for name in [&b"a\"b"[..], b"a'b"] {
+            map.append(HeaderName::from_lowercase(name).unwrap(), HeaderValue::from_static("1"));
+        }
+        assert_eq!(written(&Fields::of(&map, 0), &[]), "a'b: 1\r\n");
     }
 
     proptest! {
