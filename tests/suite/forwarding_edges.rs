@@ -219,6 +219,8 @@ async fn heads_of_http2_that_two_readers_would_read_differently() {
         let twice = post(host, "/", "four").header("content-length", "4").header("content-length", "4");
         let reply = world.http2().await.send(twice).await;
         assert_eq!(reply.echo().all("content-length"), ["4"], "one length goes on");
+        let raw = world.http2().await.send(get(host, "/?a=\u{e4}")).await;
+        raw.failed(400, "malformed_request");
     }
     let differing = post(D, "/", "four").header("content-length", "5");
     let refused = world.http2().await.try_send(differing).await;

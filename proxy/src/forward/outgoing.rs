@@ -86,6 +86,10 @@ impl Outgoing {
             (None, HostRewrite::Name(name)) => Some(name.clone()),
         };
         let target = target(&head, &view, decision, table)?;
+        if connection.is_http2 && !is_plain(&target) {
+            let detail = "the request target holds a character that has to be percent-encoded";
+            return Err(Failure::new(Code::MalformedRequest, detail));
+        }
         if comes_from(&head.fields, worker.shared.via.as_bytes()) {
             return Err(Failure::new(Code::LoopDetected, "this proxy has forwarded the request before"));
         }
@@ -213,6 +217,12 @@ fn target(
     }
     PathAndQuery::try_from(text)
         .map_err(|_| Failure::new(Code::MalformedRequest, "the request target is no path"))
+}
+
+/// Printable characters of ASCII, as the reader of HTTP/1.1 has it. The HTTP/2 library takes more in `:path`, which
+/// upstreams would read as they like.
+fn is_plain(target: &PathAndQuery) -> bool {
+    target.as_str().bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Whether the client asks for an upgrade, and the fields that ask the upstream for it; the other fields of the
