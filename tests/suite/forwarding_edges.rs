@@ -211,10 +211,16 @@ async fn more_connections_than_allowed() {
 
 #[tokio::test]
 async fn heads_of_http2_that_two_readers_would_read_differently() {
-    let world = World::standard().await;
-    let twice = post(D, "/", "four").header("content-length", "4").header("content-length", "4");
-    if let Ok(reply) = world.http2().await.try_send(twice).await {
-        assert_eq!(reply.echo().all("content-length"), ["4"], "one length goes on, or none of the request");
+    let mut estate = Estate::standard().await;
+    estate.baseline_on("h2c", Wire::H2c).await;
+    estate.route("h2c.preview.localhost", "/", "h2c");
+    let world = estate.start().await;
+    for host in [D, "h2c.preview.localhost"] {
+        let twice = post(host, "/", "four").header("content-length", "4").header("content-length", "4");
+        let reply = world.http2().await.send(twice).await;
+        assert_eq!(reply.echo().all("content-length"), ["4"], "one length goes on");
+        let raw = world.http2().await.send(get(host, "/?a=\u{e4}")).await;
+        raw.failed(400, "malformed_request");
     }
     let differing = post(D, "/", "four").header("content-length", "5");
     let refused = world.http2().await.try_send(differing).await;

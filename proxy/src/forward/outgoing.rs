@@ -177,11 +177,13 @@ impl Outgoing {
         *request.version_mut() = Version::HTTP_2;
         let mut fields = self.fields.to_map();
         fields.remove(header::HOST);
-        // A method that has a body says how long it is, or that there is none (RFC 9110 section 8.6).
+        // A method that has a body says how long it is, or that there is none (RFC 9110 section 8.6). What the client said is
+        // not repeated: it may have said it twice, or nothing with it.
+        let said = fields.remove(header::CONTENT_LENGTH).is_some();
         if let Some(length) = self.source.left()
-            && (length > 0 || matches!(self.method, Method::POST | Method::PUT | Method::PATCH))
+            && (length > 0 || said || matches!(self.method, Method::POST | Method::PUT | Method::PATCH))
         {
-            fields.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
+            fields.insert(header::CONTENT_LENGTH, length.into());
         }
         *request.headers_mut() = fields;
         Some(request)

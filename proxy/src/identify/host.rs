@@ -127,7 +127,10 @@ fn read_label<'a>(label: &'a str, prefix: &str, table: &Table) -> Result<Option<
     }
     let service = service_side(label, &parts)
         .ok_or_else(|| format!("label {:?} must be keys and one service, joined by '--'", shown(label)))?;
-    if service.is_some_and(|name| name.is_empty() || name.starts_with('-') || name.ends_with('-')) {
+    // `pr---42--pr-57`: the first is no service, but a key that nobody can read.
+    let is_odd =
+        |name: &str| name.is_empty() || name.starts_with('-') || name.ends_with('-') || begins(name, prefix);
+    if service.is_some_and(is_odd) {
         return Err(format!("label {:?} has an empty part, or a '-' too many", shown(label)));
     }
     Ok(Some(Split { keys, service }))

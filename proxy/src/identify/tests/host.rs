@@ -127,6 +127,8 @@ fn a_label_that_begins_with_the_prefix_anywhere_else_is_an_error_and_never_basel
         "pr--",
         "api--pr-",
         "pr---api",
+        "pr---42--pr-57",
+        "demo--pr---42",
         "pr-42-",
         "pr-4_2",
         "pr-4%32",
