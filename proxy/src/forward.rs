@@ -20,7 +20,9 @@ pub mod upload;
 pub mod upstream_body;
 pub mod upstream_tls;
 
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -38,9 +40,10 @@ use crate::respond::Answer;
 use crate::route::table::{Service, Table};
 use crate::worker::Worker;
 use attempt::{Exchange, Lost, Received, Whose, attempt};
+use body::Source;
 pub use outgoing::Outgoing;
 use pool::ConnectError;
-use upstream_body::UpstreamBody;
+use upstream_body::{BodyError, UpstreamBody};
 
 /// How often a held request looks for its fork: a pod that has just begun to listen tells nobody.
 const HOLD_STEP: Duration = Duration::from_millis(100);
@@ -77,7 +80,29 @@ pub async fn forward(
         }
     };
     record.answered();
-    answer(worker, decision.service, exchange, outgoing, record)
+    let source = Rc::clone(&outgoing.source);
+    let mut answer = answer(worker, decision.service, exchange, outgoing, record)?;
+    if !answer.body.is_ended() {
+        // What is broken behind its very head can still be told; a moment later the client has the head.
+        let first = poll_fn(|cx| Poll::Ready(answer.body.poll_data(cx))).await;
+        if let Poll::Ready(Err(error)) = first {
+            tracing::debug!(service = %decision.service.name, %error, "no body");
+            return Err(broken(decision.service, &error, &source));
+        }
+    }
+    Ok(answer)
+}
+
+/// The failure of an answer whose body is broken from its first byte.
+fn broken(service: &Service, error: &BodyError, source: &Source) -> Failure {
+    match error {
+        BodyError::Client => source.failure(),
+        BodyError::Upstream(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            attempt::not_http(service)
+        }
+        BodyError::Http2(error) => attempt::reset(service, error),
+        BodyError::Upstream(_) | BodyError::Stalled | BodyError::Late => broke_off(service),
+    }
 }
 
 /// What becomes of a request whose fork can't be reached.
@@ -135,7 +160,8 @@ async fn hold(
         // The fork may have come up where it is declared, or be declared elsewhere by now.
         table = worker.table.get();
         let Some(service) = same_service(&table, decision.service) else { break };
-        let (target, reason) = pick::target(&decision.identity, service, &table)?;
+        let picked = pick::target(&decision.identity, service, &table);
+        let (target, reason) = picked.inspect_err(|failure| record.refused(failure))?;
         let now = Decision { service, target, reason, generation: table.generation, ..decision.clone() };
         match send(worker, connection, service, target, outgoing, record).await {
             Ok(exchange) => {
@@ -245,13 +271,7 @@ fn answer(
             let detail = format!("service {} did not switch to WebSocket", service.name);
             return Err(Failure::new(Code::UpstreamProtocol, detail));
         }
-        Received::Http1(body) => {
-            let body = UpstreamBody::http1(body, idle).map_err(|fault| {
-                tracing::debug!(service = %service.name, %fault, "no body");
-                attempt::not_http(service)
-            })?;
-            ResponseBody::upstream(body)
-        }
+        Received::Http1(body) => ResponseBody::upstream(UpstreamBody::http1(body, idle)),
         // What has no body over HTTP/1.1 has none (RFC 9110 section 6.4.1), whatever frames come.
         Received::Http2(_) if is_bare(status, &outgoing.method) => ResponseBody::empty(),
         Received::Http2(body) => ResponseBody::upstream(UpstreamBody::http2(body, idle)),

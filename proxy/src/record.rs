@@ -42,6 +42,8 @@ pub struct Record {
     client: IpAddr,
     line: Option<Line>,
     service: Option<usize>,
+    /// Of the table that decided last.
+    generation: u64,
     identity: Option<Rc<Identity>>,
     side: Side,
     reason: Option<Reason>,
@@ -106,6 +108,7 @@ impl Record {
             table: Rc::clone(table),
             line,
             service: None,
+            generation: table.generation,
             identity: None,
             side: Side::None,
             reason: None,
@@ -137,6 +140,7 @@ impl Record {
     /// The target is known, or another one than before.
     pub fn decided(&mut self, decision: &Decision<'_>) {
         self.side = decision.target.side();
+        self.generation = decision.generation;
         self.reason = Some(decision.reason);
         self.preview = match decision.target {
             Target::Fork(preview, _) => Some(preview.key),
@@ -244,7 +248,7 @@ impl Record {
             None if self.is_refused => b"none",
             None => b"baseline",
         };
-        Some(receipt::entry(self.service_name()?, at, self.reason?, self.table.generation))
+        Some(receipt::entry(self.service_name()?, at, self.reason?, self.generation))
     }
 
     /// Sends the answer on, and the record with its body, or to its tunnel.
@@ -312,7 +316,7 @@ impl Record {
             target: self.side,
             reason: self.reason,
             preview: self.preview,
-            generation: self.table.generation,
+            generation: self.generation,
             endpoint: self.endpoint,
             retries: self.retries,
             status: self.status,

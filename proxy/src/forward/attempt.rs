@@ -194,9 +194,14 @@ async fn over_http2(
         return Err(Lost::Silent);
     }
     tracing::debug!(service = %service.name, endpoint = %endpoint.address, %error, "no answer");
+    Err(Lost::Failed(reset(service, &error), Whose::Upstream))
+}
+
+/// The failure of an exchange over HTTP/2 that ended with this error.
+pub(super) fn reset(service: &Service, error: &h2::Error) -> Failure {
     let failure = if error.is_library() { not_http(service) } else { broke_off(service) };
     let grpc = error.reason().filter(|_| error.is_remote() && error.is_reset()).and_then(grpc_status);
-    Err(Lost::Failed(Failure { grpc, ..failure }, Whose::Upstream))
+    Failure { grpc, ..failure }
 }
 
 /// What a reset of a stream means to a call of gRPC, where that is something else than that the service is not there

@@ -150,17 +150,6 @@ impl Http1 {
         }
     }
 
-    /// Reads what is here of a body's framing before its first byte.
-    ///
-    /// # Errors
-    /// It is broken.
-    pub fn begin(&mut self, decoder: &mut Decoder) -> Result<(), Fault> {
-        while let Next::Framing(count) = decoder.next(self.input.filled())? {
-            self.input.consume(count);
-        }
-        Ok(())
-    }
-
     /// The first `count` bytes that were read.
     pub fn data(&self, count: usize) -> &[u8] {
         self.input.filled().get(..count).unwrap_or_default()

@@ -15,7 +15,6 @@ use super::pool::{Counted, Leased};
 use super::rewrite::strip_trailers;
 use super::upload::{Stopped, Upload};
 use crate::fields::Fields;
-use crate::h1::Fault;
 use crate::h1::body::Decoder;
 use crate::incoming::Incoming;
 use crate::worker::Worker;
@@ -106,12 +105,6 @@ impl FromHttp1 {
         Poll::Ready(polled.map_err(BodyError::Upstream))
     }
 
-    /// Reads what is here of the framing before the first byte.
-    fn begin(&mut self) -> Result<(), Fault> {
-        let Some(lease) = &mut self.lease else { return Ok(()) };
-        lease.conn.begin(&mut self.decoder)
-    }
-
     /// Goes on sending what is left of the request.
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
         let (Some(upload), Some(lease)) = (&mut self.upload, &mut self.lease) else { return Ok(()) };
@@ -167,13 +160,9 @@ impl FromHttp2 {
 
 impl UpstreamBody {
     /// The body that `from` brings; zero `idle`: it may stall for ever.
-    ///
-    /// # Errors
-    /// It is broken where it begins, so that the client can still be told.
-    pub fn http1(mut from: FromHttp1, idle: Duration) -> Result<Self, Fault> {
-        from.begin()?;
+    pub fn http1(mut from: FromHttp1, idle: Duration) -> Self {
         from.settle();
-        Ok(Self::new(From::Http1(from), idle))
+        Self::new(From::Http1(from), idle)
     }
 
     /// The same over HTTP/2.

@@ -189,7 +189,7 @@ impl Case<'_> {
                 has_baseline && self.targets(decision).all(is_down)
             }
             (_, "upstream_unavailable") => {
-                any(decision, &Manner::is_breaking)
+                any(decision, &|manner| manner.is_breaking() || manner == Manner::Dies)
                     || self.targets(decision).flatten().any(|id| self.was_cut(*id))
             }
             (_, "upstream_timeout") => {
