@@ -228,15 +228,14 @@ fn head(parts: http::request::Parts, is_websocket: bool) -> Option<RequestHead> 
     }
     // Only a CONNECT has none, and is refused for its method.
     let target = uri.path_and_query.unwrap_or(PathAndQuery::from_static("*"));
-    let head = RequestHead {
+    Some(RequestHead {
         fields: Fields::of(&parts.headers, ADDED)?,
         method: parts.method,
         authority: uri.authority,
         target,
         version: parts.version,
         is_websocket,
-    };
-    head.target.as_str().bytes().all(|byte| byte.is_ascii_graphic()).then_some(head)
+    })
 }
 
 /// Fields that a request may get on its way.

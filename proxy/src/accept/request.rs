@@ -39,6 +39,10 @@ pub fn check(head: &RequestHead, limits: &Limits) -> Result<Box<str>, Failure> {
     if head.fields.len() > limits.header_count && lines(head) > limits.header_count {
         return Err(Limit::HeaderCount.too_large());
     }
+    // The reader of HTTP/1.1 has seen to it already.
+    if head.version >= Version::HTTP_2 && !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(malformed("the request target holds a character that has to be percent-encoded"));
+    }
     let is_asterisk = target == "*" && head.method == Method::OPTIONS;
     if !target.starts_with('/') && !is_asterisk {
         return Err(malformed("the request target is no path"));
