@@ -28,7 +28,7 @@ use crate::explain::explain;
 use crate::head::PlainHead;
 use crate::identify::host_of;
 use crate::record::metrics::{CONTENT_TYPE, Contact, Metrics};
-use crate::route::table::{Endpoints, Preview, Table};
+use crate::route::table::{Endpoint, Preview, Table};
 use crate::source::files::MAX_BYTES;
 use crate::source::keeper::{Keeper, Refused, Status};
 use crate::source::resolve::resolve;
@@ -253,7 +253,7 @@ fn metrics(admin: &Admin) -> Answer {
     answer
 }
 
-fn addresses(endpoints: &Endpoints) -> Vec<Value> {
+fn addresses(endpoints: &[Arc<Endpoint>]) -> Vec<Value> {
     endpoints
         .iter()
         .map(|endpoint| json!({"address": endpoint.address.to_string(), "healthy": endpoint.is_healthy()}))
@@ -267,7 +267,7 @@ fn table(table: &Table) -> Value {
         .iter()
         .map(|service| {
             let about = json!({
-                "baseline": service.baseline.as_ref().map(addresses),
+                "baseline": service.baseline.as_deref().map(addresses),
                 "connectTimeoutMs": service.timeouts.connect.as_millis(),
             });
             (service.name.to_string(), about)
@@ -293,7 +293,7 @@ fn preview(preview: &Preview, table: &Table, others: &str) -> Value {
     json!({
         "key": preview.key,
         "forks": forks,
-        "parents": &*preview.parents,
+        "parents": preview.parents(),
         "aliases": preview.aliases(),
         "hosts": preview.hosts(),
         "expires": preview.expires(),

@@ -3,13 +3,14 @@
 
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use sidetrack_config::key::{Key, MAX_KEYS};
 use smallvec::SmallVec;
 
 use crate::identify::Identity;
 use crate::route::rule::{Backend, Rule};
-use crate::route::table::{Endpoints, Preview, Service};
+use crate::route::table::{Endpoint, Preview, Service};
 
 /// The keys of one request, in order, canonical, without duplicates; at most [`MAX_KEYS`].
 pub type Keys = SmallVec<[Key; 1]>;
@@ -106,14 +107,14 @@ impl Side {
 #[derive(Clone, Copy, Debug)]
 pub enum Target<'t> {
     /// To the fork that this preview declares.
-    Fork(&'t Preview, &'t Endpoints),
+    Fork(&'t Preview, &'t [Arc<Endpoint>]),
     /// To the shared endpoints.
-    Baseline(&'t Endpoints),
+    Baseline(&'t [Arc<Endpoint>]),
 }
 
 impl<'t> Target<'t> {
     /// The endpoints to choose from.
-    pub const fn endpoints(self) -> &'t Endpoints {
+    pub const fn endpoints(self) -> &'t [Arc<Endpoint>] {
         match self {
             Self::Fork(_, endpoints) | Self::Baseline(endpoints) => endpoints,
         }

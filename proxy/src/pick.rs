@@ -104,7 +104,7 @@ fn declared<'t>(named: &Named<'t>, service: &Service, table: &'t Table) -> Optio
             return Some((Target::Fork(preview, endpoints), Reason::Fork));
         }
     }
-    if named.clone().all(|preview| preview.parents.is_empty()) {
+    if named.clone().all(|preview| preview.parents().is_empty()) {
         return None;
     }
     let mut queue: SmallVec<[&Preview; 2 * MAX_KEYS]> = named.collect();
@@ -117,7 +117,7 @@ fn declared<'t>(named: &Named<'t>, service: &Service, table: &'t Table) -> Optio
             return Some((Target::Fork(preview, endpoints), Reason::ParentFork));
         }
         // A parent that is not there takes nobody's place among the eight.
-        for parent in preview.parents.iter().filter_map(|parent| table.preview(&table.canonical(*parent))) {
+        for parent in preview.parents().iter().filter_map(|parent| table.preview(&table.canonical(*parent))) {
             let is_new = queue.iter().all(|other| other.key != parent.key);
             if is_new && queue.len() < first_parent + MAX_KEYS {
                 queue.push(parent);
@@ -133,7 +133,7 @@ fn declared<'t>(named: &Named<'t>, service: &Service, table: &'t Table) -> Optio
 /// # Errors
 /// `no_route` where it has none.
 pub fn baseline<'t>(service: &'t Service, key: Option<&Key>) -> Result<Target<'t>, Failure> {
-    service.baseline.as_ref().map(Target::Baseline).ok_or_else(|| {
+    service.baseline.as_deref().map(Target::Baseline).ok_or_else(|| {
         let detail = match key {
             Some(key) => {
                 format!("service {} exists only in previews, and {key} does not fork it", service.name)

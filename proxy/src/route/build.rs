@@ -322,16 +322,15 @@ impl Builder {
             let upstream = self.upstreams.get(&service.name).map(Arc::clone)?;
             Some((*index, self.endpoints(list, service, &upstream)))
         });
-        let model::Preview { aliases, hosts, access, .. } = preview;
-        let has_rare = !aliases.is_empty() || !hosts.is_empty() || access.is_some();
-        let rare = has_rare.then(|| {
+        let model::Preview { parents, aliases, hosts, access, .. } = preview;
+        let is_plain = parents.is_empty() && aliases.is_empty() && hosts.is_empty() && access.is_none();
+        let rare = (!is_plain).then(|| {
             let (aliases, hosts) = (aliases.as_slice().into(), hosts.as_slice().into());
-            Box::new(Rare { aliases, hosts, access: access.clone() })
+            Box::new(Rare { parents: parents.as_slice().into(), aliases, hosts, access: access.clone() })
         });
         Arc::new(Preview {
             key,
             forks: forks.collect(),
-            parents: preview.parents.as_slice().into(),
             rare,
             on_fork_down: preview.on_fork_down,
             since: about.since,

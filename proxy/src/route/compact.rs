@@ -43,35 +43,36 @@ impl FromIterator<Arc<Endpoint>> for Endpoints {
     }
 }
 
-/// The forks of one preview: the number of a service and its endpoints, sorted by number.
+/// The forks of one preview: the number of a service and its endpoints, sorted by number. Most previews have one fork
+/// with one endpoint, which takes two words.
 #[derive(Clone, Debug)]
 pub enum Forks {
-    /// The only one.
-    One(u32, Endpoints),
-    /// Any other number of them.
-    List(Box<[(u32, Endpoints)]>),
+    /// The only one, with its only endpoint.
+    One(u32, Arc<Endpoint>),
+    /// Any other number of them; one word here.
+    List(Box<Box<[(u32, Endpoints)]>>),
 }
 
 impl Forks {
     /// The endpoints of the fork of the service with this number.
-    pub fn get(&self, service: usize) -> Option<&Endpoints> {
+    pub fn get(&self, service: usize) -> Option<&[Arc<Endpoint>]> {
         let number = u32::try_from(service).ok()?;
         match self {
-            Self::One(only, endpoints) => (*only == number).then_some(endpoints),
+            Self::One(only, endpoint) => (*only == number).then_some(std::slice::from_ref(endpoint)),
             Self::List(list) => {
                 let at = list.binary_search_by_key(&number, |(number, _)| *number).ok()?;
-                list.get(at).map(|(_, endpoints)| endpoints)
+                list.get(at).map(|(_, endpoints)| &**endpoints)
             }
         }
     }
 
     /// All of them, in the order of their numbers.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, &Endpoints)> {
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &[Arc<Endpoint>])> {
         let (one, list) = match self {
-            Self::One(number, endpoints) => (Some((*number, endpoints)), [].as_slice()),
-            Self::List(list) => (None, &**list),
+            Self::One(number, endpoint) => (Some((*number, std::slice::from_ref(endpoint))), [].as_slice()),
+            Self::List(list) => (None, &***list),
         };
-        let list = list.iter().map(|(number, endpoints)| (*number, endpoints));
+        let list = list.iter().map(|(number, endpoints)| (*number, &**endpoints));
         one.into_iter()
             .chain(list)
             .filter_map(|(number, endpoints)| Some((usize::try_from(number).ok()?, endpoints)))
@@ -98,33 +99,9 @@ impl FromIterator<(usize, Endpoints)> for Forks {
         let mut forks: Vec<_> = forks.collect();
         forks.sort_unstable_by_key(|(number, _)| *number);
         match forks.pop() {
-            Some((number, endpoints)) if forks.is_empty() => Self::One(number, endpoints),
-            last => Self::List(forks.into_iter().chain(last).collect()),
+            Some((number, Endpoints::One(endpoint))) if forks.is_empty() => Self::One(number, endpoint),
+            last => Self::List(Box::new(forks.into_iter().chain(last).collect())),
         }
-    }
-}
-
-/// A list that is empty in most previews, and then takes one word.
-#[derive(Clone, Debug)]
-pub struct Few<T>(Option<Box<Box<[T]>>>);
-
-impl<T> Default for Few<T> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl<T: Clone> From<&[T]> for Few<T> {
-    fn from(list: &[T]) -> Self {
-        Self((!list.is_empty()).then(|| Box::new(list.into())))
-    }
-}
-
-impl<T> Deref for Few<T> {
-    type Target = [T];
-
-    fn deref(&self) -> &[T] {
-        self.0.as_deref().map_or(&[], |list| list)
     }
 }
 
@@ -186,13 +163,5 @@ mod tests {
         }
         assert_eq!(Moment::default().get(), None);
         assert!(Moment::from(Timestamp::MIN).get().is_some(), "a time, if not that one");
-    }
-
-    #[test]
-    fn a_list_of_any_length_is_that_list() {
-        for length in 0..4 {
-            let list: Vec<u8> = (0..length).collect();
-            assert_eq!(&*Few::from(list.as_slice()), list.as_slice());
-        }
     }
 }

@@ -12,7 +12,7 @@ use sidetrack_config::model::{
 
 use crate::record::metrics::{PreviewStats, ServiceStats};
 use crate::route::compact::ByKey;
-pub use crate::route::compact::{Endpoints, Few, Forks, Moment};
+pub use crate::route::compact::{Endpoints, Forks, Moment};
 use crate::route::hosts::Routes;
 use crate::route::sharded::Sharded;
 
@@ -96,8 +96,6 @@ pub struct Preview {
     pub key: Key,
     /// Service index -> endpoints.
     pub forks: Forks,
-    /// Keys asked next where this preview has no fork.
-    pub parents: Few<Key>,
     /// What few previews have.
     pub(crate) rare: Option<Box<Rare>>,
     /// What happens when a fork is down.
@@ -115,6 +113,8 @@ pub struct Preview {
 /// What few previews have.
 #[derive(Clone, Debug)]
 pub(crate) struct Rare {
+    /// Keys asked next where the preview has no fork.
+    pub(crate) parents: Box<[Key]>,
     /// Other names.
     pub(crate) aliases: Box<[Key]>,
     /// Exact hosts.
@@ -125,8 +125,13 @@ pub(crate) struct Rare {
 
 impl Preview {
     /// The endpoints of its fork of a service, where it declares one.
-    pub fn fork(&self, service: &Service) -> Option<&Endpoints> {
+    pub fn fork(&self, service: &Service) -> Option<&[Arc<Endpoint>]> {
         self.forks.get(service.index)
+    }
+
+    /// Keys asked next where this preview has no fork.
+    pub fn parents(&self) -> &[Key] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.parents)
     }
 
     /// Other names of it.

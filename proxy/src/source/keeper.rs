@@ -276,11 +276,12 @@ impl Keeper {
         };
         let moved = |preview: &Preview| {
             let forks = preview.forks.iter();
-            let forks = forks.filter_map(|(index, list)| Some((number(index)?, list.clone()))).collect();
+            let forks = forks
+                .filter_map(|(index, list)| Some((number(index)?, list.iter().cloned().collect())))
+                .collect();
             Arc::new(Preview {
                 forks,
                 key: preview.key,
-                parents: preview.parents.clone(),
                 rare: preview.rare.clone(),
                 on_fork_down: preview.on_fork_down,
                 since: preview.since,

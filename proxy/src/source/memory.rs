@@ -23,6 +23,8 @@ pub fn load_apart(path: &Path, owner: Owner) -> Result<Checked, Problems> {
 
 /// More than the allocator has at hand, so that it must look at all of its memory.
 const LARGE: usize = 1 << 20;
+/// What the allocator counts, and after how many of these it looks for pages in which nothing is left.
+const COUNTED: (usize, usize) = (2 << 10, 10_000);
 
 /// The time after a change, in which what it let go of goes back to the system. The allocator keeps a free page for a
 /// second, and then waits until it is asked for a large piece; a proxy in which nothing happens asks for none.
@@ -40,7 +42,10 @@ impl Settling {
     pub fn step(&mut self) {
         if self.0 > 0 {
             self.0 -= 1;
-            // Never written, so it costs no page.
+            // Never written, so that they cost no page; a millisecond in all.
+            for _ in 0..COUNTED.1 {
+                drop(std::hint::black_box(Vec::<u8>::with_capacity(COUNTED.0)));
+            }
             drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE)));
         }
     }

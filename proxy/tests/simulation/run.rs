@@ -250,7 +250,7 @@ impl World {
             .estate
             .services
             .iter()
-            .filter_map(|service| Some((service.index, None, service.baseline.as_ref()?)));
+            .filter_map(|service| Some((service.index, None, service.baseline.as_deref()?)));
         let forks = table.previews().flat_map(|preview| {
             preview.forks.iter().map(|(service, set)| (service, Some(preview.key.to_string()), set))
         });

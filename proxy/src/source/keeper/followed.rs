@@ -442,7 +442,7 @@ impl Keeper {
         stream::Preview {
             key: preview.key,
             forks: forks.collect(),
-            parents: preview.parents.to_vec(),
+            parents: preview.parents().to_vec(),
             aliases: preview.aliases().to_vec(),
             hosts: preview.hosts().to_vec(),
             on_fork_down: match preview.on_fork_down {
@@ -505,7 +505,7 @@ fn model_of(preview: &Preview) -> model::Preview {
     });
     model::Preview {
         forks: forks.collect(),
-        parents: preview.parents.to_vec(),
+        parents: preview.parents().to_vec(),
         aliases: preview.aliases().to_vec(),
         hosts: preview.hosts().to_vec(),
         ttl: None,
