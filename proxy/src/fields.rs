@@ -66,11 +66,40 @@ impl Line {
 /// The length of a name, and two of its letters. Most names of one head differ in these. For a name that is written in
 /// the code the compiler knows it.
 #[inline]
-fn tag(name: &[u8]) -> u16 {
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a name that is not empty has a first letter and one in its middle"
+)]
+const fn tag(name: &[u8]) -> u16 {
+    if name.is_empty() {
+        return 0;
+    }
     // A capital counts as its small letter.
-    let letter = |at: usize| name.get(at).map_or(0, |letter| u16::from(letter | 0x20));
-    let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
-    (length << 10) ^ (letter(0) << 5) ^ letter(name.len() / 2)
+    let (first, middle) = (name[0] | 0x20, name[name.len() / 2] | 0x20);
+    // Of a length that has no place in the tag its lower bits are as good.
+    ((name.len() as u16) << 10) ^ ((first as u16) << 5) ^ (middle as u16)
+}
+
+/// Names of lines that are not to be written. Made in a constant, so that nothing has to be found out about them while
+/// requests wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Skips<const N: usize> {
+    names: [&'static str; N],
+    tags: [u16; N],
+}
+
+impl<const N: usize> Skips<N> {
+    /// These names, in lower case.
+    #[expect(clippy::indexing_slicing, reason = "both arrays have this length")]
+    pub const fn new(names: [&'static str; N]) -> Self {
+        let mut tags = [0; N];
+        let mut at = 0;
+        while at < N {
+            tags[at] = tag(names[at].as_bytes());
+            at += 1;
+        }
+        Self { names, tags }
+    }
 }
 
 /// The bit of a tag in [`Fields::seen`].
@@ -394,15 +423,10 @@ impl Fields {
     }
 
     /// Writes the lines as HTTP/1.1 has them, but for those that `skips` names: what stands together is copied together.
-    #[inline]
-    pub fn write<const N: usize>(&self, out: &mut Vec<u8>, skips: [&str; N]) {
-        self.write_but(out, skips, skips.map(|name| tag(name.as_bytes())));
-    }
-
-    fn write_but<const N: usize>(&self, out: &mut Vec<u8>, skips: [&str; N], tags: [u16; N]) {
+    pub fn write<const N: usize>(&self, out: &mut Vec<u8>, Skips { names, tags }: Skips<N>) {
         let (mut start, mut end) = (0, 0);
         for line in &self.lines {
-            if tags.contains(&line.tag) && skips.iter().any(|name| name.as_bytes() == line.name(&self.text)) {
+            if tags.contains(&line.tag) && names.iter().any(|name| name.as_bytes() == line.name(&self.text)) {
                 continue;
             }
             if line.start != end {
@@ -485,12 +509,12 @@ mod tests {
         lines.iter().map(|(name, value)| (*name, value.as_bytes())).collect()
     }
 
-    fn written(fields: &Fields, skips: &[&str]) -> String {
+    fn written(fields: &Fields, skips: &[&'static str]) -> String {
         let mut out = Vec::new();
         match *skips {
-            [] => fields.write(&mut out, []),
-            [one] => fields.write(&mut out, [one]),
-            [one, two, three] => fields.write(&mut out, [one, two, three]),
+            [] => fields.write(&mut out, Skips::new([])),
+            [one] => fields.write(&mut out, Skips::new([one])),
+            [one, two, three] => fields.write(&mut out, Skips::new([one, two, three])),
             _ => unreachable!(),
         }
         String::from_utf8(out).unwrap()

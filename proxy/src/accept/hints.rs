@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use http::{Response, StatusCode};
 
-use crate::fields::Fields;
+use crate::fields::{Fields, Skips};
 use crate::forward::rewrite::strip_hop_by_hop;
 use crate::h1::write;
 
@@ -45,7 +45,7 @@ impl Hint {
     /// Writes it as HTTP/1.1 does.
     pub fn write(&self, out: &mut Vec<u8>) {
         write::status_line(out, self.status);
-        self.fields.write(out, []);
+        self.fields.write(out, Skips::new([]));
         out.extend_from_slice(b"\r\n");
     }
 

@@ -14,7 +14,7 @@ use crate::accept::connection::Connection;
 use crate::accept::hints::Hints;
 use crate::decision::Decision;
 use crate::error::{Code, Failure};
-use crate::fields::Fields;
+use crate::fields::{Fields, Skips};
 use crate::h1::write;
 use crate::head::{HttpHead, RequestHead};
 use crate::identify::strip_query;
@@ -143,7 +143,7 @@ impl Outgoing {
         {
             out.extend_from_slice(text.as_bytes());
         }
-        self.fields.write(&mut out, ["host", "content-length", "transfer-encoding"]);
+        self.fields.write(&mut out, const { Skips::new(["host", "content-length", "transfer-encoding"]) });
         let framing = match self.source.left() {
             Some(0) => Framing::Ended,
             Some(length) => Framing::Length(length),

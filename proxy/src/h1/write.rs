@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use crate::fields::Fields;
+use crate::fields::{Fields, Skips};
 
 /// Writes the first line of an answer.
 pub fn status_line(out: &mut Vec<u8>, status: StatusCode) {
@@ -48,7 +48,7 @@ pub fn chunk(out: &mut Vec<u8>, data: &[u8]) {
 pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&Fields>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
-        trailers.write(out, []);
+        trailers.write(out, Skips::new([]));
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -5,7 +5,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use sidetrack_config::limits::Limits;
 use sidetrack_proxy::accept::request::check as checked;
-use sidetrack_proxy::fields::Fields;
+use sidetrack_proxy::fields::{Fields, Skips};
 use sidetrack_proxy::forward::rewrite::{join_cookies, strip_hop_by_hop};
 use sidetrack_proxy::h1::{Bounds, request};
 use sidetrack_proxy::head::{HttpHead, RequestHead};
@@ -28,7 +28,7 @@ pub(crate) fn check(bytes: &[u8]) {
     join_cookies(&mut fields);
     stamped(&mut fields, &identity);
     let mut text = format!("{} {} HTTP/1.1\r\nhost: {authority}\r\n", head.method, head.target).into_bytes();
-    fields.write(&mut text, ["host", "content-length", "transfer-encoding"]);
+    fields.write(&mut text, Skips::new(["host", "content-length", "transfer-encoding"]));
     text.extend_from_slice(b"\r\n");
     let (read, length) = request::parse(&text, Bounds { fields: 1_000, ..Bounds::UPSTREAM })
         .expect("what we write is read")

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderValue, StatusCode};
 
 use super::io::Io;
-use crate::fields::Fields;
+use crate::fields::{Fields, Skips};
 use crate::forward::gap::Gap;
 use crate::h1::write;
 use crate::record::ResponseBody;
@@ -89,9 +89,11 @@ impl Answering {
         write::status_line(out, status);
         // What we say of framing and of the connection we say by ourselves.
         match (is_upgrade, self.is_head || status == StatusCode::NOT_MODIFIED) {
-            (true, _) => fields.write(out, ["transfer-encoding", "content-length"]),
-            (false, true) => fields.write(out, ["transfer-encoding", "connection"]),
-            (false, false) => fields.write(out, ["transfer-encoding", "connection", "content-length"]),
+            (true, _) => fields.write(out, const { Skips::new(["transfer-encoding", "content-length"]) }),
+            (false, true) => fields.write(out, const { Skips::new(["transfer-encoding", "connection"]) }),
+            (false, false) => {
+                fields.write(out, const { Skips::new(["transfer-encoding", "connection", "content-length"]) })
+            }
         }
         match framing {
             Framing::Chunked => write::field(out, "transfer-encoding", b"chunked"),
