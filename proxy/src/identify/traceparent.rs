@@ -1,5 +1,7 @@
 //! `traceparent` (W3C Trace Context section 3.2): whether it is valid, which decides if `tracestate` counts.
 
+use crate::hex;
+
 /// A valid `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
@@ -15,10 +17,9 @@ pub struct TraceParent {
 pub fn parse(value: &[u8]) -> Option<TraceParent> {
     let value = value.trim_ascii();
     // Every field of it has its place.
-    let [version, high, low, parent, flags] = [(0, 2), (3, 16), (19, 16), (36, 16), (53, 2)]
-        .map(|(from, digits)| hex(value.get(from..from + digits)?));
-    let (version, parent) = (version?, parent?);
-    let trace = (u128::from(high?) << 64) | u128::from(low?);
+    let number = |from: usize, digits: usize| hex::number(value.get(from..from + digits)?);
+    let (version, flags) = (two(value.get(..2)?)?, two(value.get(53..55)?)?);
+    let (trace, parent) = (number(3, 32)?, number(36, 16)?);
     let dashes = [2, 35, 52].iter().all(|at| value.get(*at) == Some(&b'-'));
     // A later version may add fields, version 00 has none, and ff is no version.
     let is_ended = match value.get(55) {
@@ -29,35 +30,14 @@ pub fn parse(value: &[u8]) -> Option<TraceParent> {
     if !dashes || !is_ended || version == 0xff || trace == 0 || parent == 0 {
         return None;
     }
-    let flags = flags?;
-    Some(TraceParent { trace, parent, flags: u8::try_from(flags).ok()? })
+    Some(TraceParent { trace, parent: u64::try_from(parent).ok()?, flags })
 }
 
-/// At most 16 hexadecimal digits, all in lower case.
-#[inline]
-fn hex(text: &[u8]) -> Option<u64> {
-    // Without a way out of the loop: what is no digit shows in the bits that digits don't have.
-    let (value, bits) = text.iter().fold((0_u64, 0), |(value, bits), byte| {
-        let digit = DIGITS.get(usize::from(*byte)).copied().unwrap_or(NONE);
-        ((value << 4) | u64::from(digit & 0xf), bits | digit)
-    });
-    (bits & NONE == 0).then_some(value)
+/// Two digits.
+fn two(text: &[u8]) -> Option<u8> {
+    let [high, low] = *text else { return None };
+    hex::number(&[b'0', b'0', b'0', b'0', b'0', b'0', high, low]).and_then(|number| u8::try_from(number).ok())
 }
-
-/// Not a digit.
-const NONE: u8 = 0x80;
-
-/// The hexadecimal digit that each byte is.
-#[expect(clippy::indexing_slicing, reason = "the compiler does it, and would say so")]
-static DIGITS: [u8; 256] = {
-    let mut table = [NONE; 256];
-    let mut digit = 0;
-    while digit < 16 {
-        table[b"0123456789abcdef"[digit as usize] as usize] = digit;
-        digit += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests {
