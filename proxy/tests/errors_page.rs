@@ -37,7 +37,8 @@ Closed means that an HTTP/1.1 connection ends after the answer, because the fram
 an HTTP/2 connection stays.
 
 Some things are refused before there is a request that could be answered so: over HTTP/2 a head that is over
-`limits.headerBytes` (431 without a body) or malformed (the stream is reset); one that says nothing for
+`limits.headerBytes` (431 without a body) or malformed (the stream is reset, or the connection
+ends where what follows can't be read for sure: RFC 9113 section 5.4.1); a connection that says nothing for
 `limits.handshakeTimeout` (the connection is closed), and what `limits.md` says of HTTP/2 connections (GOAWAY).
 ";
 
