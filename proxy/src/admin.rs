@@ -76,7 +76,7 @@ pub async fn serve(admin: Rc<Admin>, listener: StdListener) {
             }
         };
         let Some(seat) = Seat::take(&peers, peer.ip()) else {
-            tracing::warn!(%peer, "admin: connection closed, this address has {PER_ADDRESS} of them");
+            tracing::debug!(%peer, "admin: connection closed, this address has {PER_ADDRESS} of them");
             continue;
         };
         let admin = Rc::clone(&admin);

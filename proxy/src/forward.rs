@@ -277,6 +277,7 @@ fn answer(
         Received::Http2(body) => ResponseBody::upstream(UpstreamBody::http2(body, idle)),
     };
     rewrite::strip_hop_by_hop(&mut fields);
+    fields.remove("te");
     if !outgoing.path_prefix.is_empty() {
         rewrite::restore_prefix(&mut fields, &outgoing.path_prefix, &outgoing.authority);
     }
@@ -299,10 +300,13 @@ pub fn fork_unavailable(service: &Service, key: Key) -> Failure {
 
 /// The failure of a request whose baseline is down; `error` is what the last connect met.
 pub fn unavailable(service: &Service, error: Option<ConnectError>) -> Failure {
+    let mut detail = format!("no endpoint of service {} can be reached", service.name);
     if let Some(error) = error {
         tracing::debug!(service = %service.name, %error, "no endpoint takes the connection");
+        if error.is_of_tls() {
+            detail = format!("{detail}: {error}");
+        }
     }
-    let detail = format!("no endpoint of service {} can be reached", service.name);
     Failure::new(Code::UpstreamUnavailable, detail)
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 
 use crate::fields::Fields;
+use crate::h1::FIELDS;
 
 /// A body over HTTP/2.
 #[derive(Debug)]
@@ -35,6 +36,9 @@ impl Incoming {
                 Some(data) => self.piece = data,
                 None => {
                     if let Some(map) = ready!(self.frames.poll_trailers(cx))? {
+                        if map.len() > FIELDS {
+                            return Poll::Ready(Err(h2::Reason::ENHANCE_YOUR_CALM.into()));
+                        }
                         self.trailers = Some(Fields::of(&map, 0).ok_or(h2::Reason::PROTOCOL_ERROR)?);
                     }
                     self.ended = true;

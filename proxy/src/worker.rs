@@ -230,7 +230,11 @@ impl Worker {
         let mut tick = tokio::time::interval(Duration::from_millis(20));
         while self.is_busy() && *drain.borrow() != Phase::Over {
             tokio::select! {
-                _ = tick.tick() => self.each_lifeline(|lifeline| lifeline.leave(linger)),
+                _ = tick.tick() => self.each_lifeline(|lifeline| {
+                    lifeline.leave(linger);
+                    // Who was told to go and stays is cut.
+                    lifeline.check(self.limits.header_timeout, self.limits.client_idle_timeout);
+                }),
                 changed = drain.changed() => if changed.is_err() { return },
             }
         }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use sidetrack_tests::{Ca, Conn, Estate, Frame, Frames, Raw, World, eventually, get, within};
+use sidetrack_tests::{Ca, Conn, Estate, Frame, Frames, Raw, Wire, World, eventually, get, within};
 use tokio::task::JoinSet;
 
 use crate::D;
@@ -19,6 +19,7 @@ const SLOWEST: Duration = Duration::from_secs(5);
 /// How much the memory of the proxy may grow.
 const GROWTH: u64 = 64 << 20;
 const ENHANCE_YOUR_CALM: u32 = 11;
+const H2C: &str = "h2c.preview.localhost";
 const CANCEL: u32 = 8;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 /// More than all buffers between a service and a client hold.
@@ -325,6 +326,32 @@ async fn frames_that_carry_nothing() {
             attacker.send(Frame::DATA, 0, 1, &[]).await;
         }
         assert!(matches!(attacker.gone().await, Some(ENHANCE_YOUR_CALM) | None), "empty DATA");
+    })
+    .await;
+}
+
+/// Those who read nothing of one service over HTTP/2 hold up nobody else who asks it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_readers_of_a_service_over_http2() {
+    let mut estate = Estate::standard().await;
+    estate.baseline_on("h2c", Wire::H2c).await;
+    estate.route(H2C, "/", "h2c");
+    estate.config["workers"] = json!(1);
+    let world = estate.start().await;
+    withstands(&world, async {
+        let mut attackers = Vec::new();
+        for _ in 0..4 {
+            let mut attacker = frames(&world, &[]).await;
+            for stream in (1..60).step_by(2) {
+                attacker.get(stream, H2C, "/", &[("x-act", LARGE)]).await;
+            }
+            attackers.push(attacker);
+        }
+        eventually("all are under way", async || world.of("h2c").count() >= 120).await;
+        for _ in 0..20 {
+            let reply = world.send(get(H2C, "/").act("bytes 100000")).await;
+            assert_eq!(reply.body.len(), 100_000);
+        }
     })
     .await;
 }

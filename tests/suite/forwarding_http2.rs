@@ -243,7 +243,7 @@ async fn a_body_waits_for_the_windows_of_the_upstream() {
 
 #[tokio::test]
 async fn an_answer_waits_for_who_reads_it() {
-    const WINDOW: usize = 1 << 20;
+    const WINDOW: usize = 64 << 10;
     let (said, mut heard) = mpsc::unbounded_channel();
     let upstream = RawUpstream::http2(&[], move |mut frames, _| {
         let said = said.clone();
@@ -263,9 +263,11 @@ async fn an_answer_waits_for_who_reads_it() {
     })
     .await;
     let world = before(&upstream).await;
-    // A client with the windows of RFC 9113, which reads nothing yet.
+    // A client with a small window, which reads nothing yet.
     let stream = tokio::net::TcpStream::connect(world.address()).await.unwrap();
-    let (mut sender, connection) = within("a handshake", h2::client::handshake(stream)).await.unwrap();
+    let mut client = h2::client::Builder::new();
+    let shaking = client.initial_window_size(16 << 10).handshake::<_, Bytes>(stream);
+    let (mut sender, connection) = within("a handshake", shaking).await.unwrap();
     let driver = tokio::spawn(connection);
     let ask = Request::get(format!("http://{HOST}/")).body(()).unwrap();
     let (answer, _) = sender.send_request(ask, true).unwrap();

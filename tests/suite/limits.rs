@@ -9,6 +9,7 @@ use crate::D;
 
 const ENHANCE_YOUR_CALM: u32 = 11;
 const CANCEL: u32 = 8;
+const INITIAL_WINDOW_SIZE: u16 = 4;
 /// More than the buffers of all sockets on the way hold together.
 const LARGE: &str = "bytes 67108864";
 
@@ -295,6 +296,20 @@ async fn frames_that_carry_nothing_run_out() {
         assert_eq!(frames.gone().await, Some(ENHANCE_YOUR_CALM), "{kind}");
     }
     counted(&world, "http2ControlFrames").await;
+    // Two window updates for each 512 bytes, as Go sends them for small reads, long after its window was used up.
+    let mut frames = Frames::open(world.raw().await, &[(INITIAL_WINDOW_SIZE, 4 << 20)]).await;
+    frames.window(0, 1 << 30).await;
+    frames.get(1, D, "/", &[("x-act", "bytes 4194304")]).await;
+    let mut read = 0;
+    while read < 4 << 20 {
+        read += frames.next_of(Frame::DATA).await.unwrap().payload.len();
+    }
+    for _ in 0..(4 << 20) / 512 {
+        frames.window(1, 1).await;
+        frames.window(0, 1).await;
+    }
+    frames.get(3, D, "/", &[]).await;
+    assert!(frames.next_of(Frame::HEADERS).await.is_some(), "it is still there");
     // As many window updates as a client sends for a large answer.
     let reply = world.http2().await.send(get(D, "/").act("bytes 50000000")).await;
     assert_eq!(reply.body.len(), 50_000_000);

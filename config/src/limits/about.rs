@@ -104,7 +104,7 @@ pub const ABOUT: [About; 27] = [
     row(
         "http2ControlFrames",
         "GOAWAY with ENHANCE_YOUR_CALM",
-        "Floods of SETTINGS, PING, PRIORITY, WINDOW_UPDATE, CONTINUATION, unknown frames and empty DATA (CVE-2019-9512 and its kin, CVE-2024-27316). A frame of an answer gives four back, since clients reply to it, and ten seconds all of them.",
+        "Floods of SETTINGS, PING, PRIORITY, WINDOW_UPDATE, CONTINUATION, unknown frames and empty DATA (CVE-2019-9512 and its kin, CVE-2024-27316). A frame of an answer gives four back, since clients reply to it, and ten seconds all of them; window updates and pings are free up to one for each 32 bytes that the client was sent.",
     ),
     row(
         "holdTimeout",

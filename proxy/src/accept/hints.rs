@@ -7,6 +7,7 @@ use http::{Response, StatusCode};
 use crate::fields::{Fields, Skips};
 use crate::forward::rewrite::strip_hop_by_hop;
 use crate::h1::write;
+use crate::record::receipt::ROUTE;
 
 /// The most that wait for one client: what does not fit is left out, since all but the final answer are optional.
 const MOST: usize = 8;
@@ -29,6 +30,9 @@ impl Hints {
         strip_hop_by_hop(&mut fields);
         // It has no body, and says so only to who reads it otherwise (RFC 9110 section 8.6).
         fields.remove("content-length");
+        // It is before the answer, which says both as it should.
+        fields.remove("set-cookie");
+        fields.remove(ROUTE);
         let mut waiting = self.0.borrow_mut();
         if waiting.len() < MOST {
             waiting.push(Hint { status, fields });

@@ -192,7 +192,11 @@ async fn answer(worker: &Worker, io: &Shared, answer: Answer, how: Answering) ->
     let written = poll_fn(|cx| message.poll(io, &mut body, cx)).await;
     match written {
         Ok(()) => {}
-        Err(Unwritten::Broken) => return End::Gone,
+        Err(Unwritten::Broken) => {
+            // What came of it before it broke is better than nothing, where it can leave at once.
+            let _ = poll_fn(|cx| Poll::Ready(io.borrow_mut().poll_flush(cx))).await;
+            return End::Gone;
+        }
         Err(Unwritten::Stalled) => {
             worker.stats.reached(Limit::StreamIdleTimeout);
             return End::Gone;

@@ -261,13 +261,19 @@ async fn answered(
     .await
 }
 
-/// Sends a body, as fast as the client's windows open.
+/// Sends a body, as fast as the client's windows open. What the client does not take stays where it is: no more is read
+/// than what waits for it.
 async fn pump(worker: &Worker, meter: &Meter, mut send: SendStream<Bytes>, mut body: ResponseBody) {
     let mut gap = Gap::default();
     loop {
-        let piece = poll_fn(|cx| match body.poll_data(cx) {
-            Poll::Pending => send.poll_reset(cx).map(|_| None),
-            ready => ready.map(Some),
+        let piece = poll_fn(|cx| {
+            if body.data().is_empty() && meter.poll_room(cx).is_pending() {
+                return send.poll_reset(cx).map(|_| None);
+            }
+            match body.poll_data(cx) {
+                Poll::Pending => send.poll_reset(cx).map(|_| None),
+                ready => ready.map(Some),
+            }
         });
         match piece.await {
             Some(Ok(0)) => {
@@ -277,39 +283,36 @@ async fn pump(worker: &Worker, meter: &Meter, mut send: SendStream<Bytes>, mut b
                     None => drop(send.send_data(Bytes::new(), true)),
                 };
             }
-            Some(Ok(_)) => {
-                let mut data = body.take();
-                let last = body.is_ended();
-                while !data.is_empty() {
-                    send.reserve_capacity(data.len());
-                    let room = poll_fn(|cx| {
-                        let room = poll_room(&mut send, meter, cx);
-                        if room.is_ready() {
-                            gap.end();
-                            return room.map(Ok);
+            Some(Ok(count)) => {
+                send.reserve_capacity(count);
+                let room = poll_fn(|cx| {
+                    let room = poll_room(&mut send, meter, cx);
+                    if room.is_ready() {
+                        gap.end();
+                        return room.map(Ok);
+                    }
+                    // While the client takes nothing, what it sends may still go on.
+                    body.drive(cx);
+                    let is_over = gap.is_over(worker.limits.stream_idle_timeout, cx);
+                    if is_over { Poll::Ready(Err(())) } else { Poll::Pending }
+                });
+                match room.await {
+                    Ok(Some(room)) => {
+                        let data = body.take(room);
+                        let last = body.is_ended();
+                        meter.gave(data.len());
+                        if send.send_data(data, last).is_err() {
+                            return;
                         }
-                        // While the client takes nothing, what it sends may still go on.
-                        body.drive(cx);
-                        let is_over = gap.is_over(worker.limits.stream_idle_timeout, cx);
-                        if is_over { Poll::Ready(Err(())) } else { Poll::Pending }
-                    });
-                    match room.await {
-                        Ok(Some(room)) => {
-                            let part = data.split_to(room.min(data.len()));
-                            meter.gave(part.len());
-                            if send.send_data(part, last && data.is_empty()).is_err() {
-                                return;
-                            }
-                        }
-                        Ok(None) => return,
-                        Err(()) => {
-                            worker.stats.reached(Limit::StreamIdleTimeout);
-                            return send.send_reset(Reason::CANCEL);
+                        if last {
+                            return body.complete();
                         }
                     }
-                }
-                if last {
-                    return body.complete();
+                    Ok(None) => return,
+                    Err(()) => {
+                        worker.stats.reached(Limit::StreamIdleTimeout);
+                        return send.send_reset(Reason::CANCEL);
+                    }
                 }
             }
             // The client must see that this is not the end.

@@ -26,10 +26,11 @@ use crate::record::metrics::WorkerStats;
 
 /// Streams on one connection before another is opened; servers allow 100 by custom (RFC 9113 section 6.5.2).
 const STREAMS: usize = 100;
-/// What an upstream may send of one answer before it is used.
-const STREAM_WINDOW: u32 = 1 << 20;
-/// What it may send of all answers of a connection.
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// What an upstream may send of one answer before it is used: what a client pins that reads nothing.
+const STREAM_WINDOW: u32 = 64 << 10;
+/// What it may send of all answers of a connection: each stream can fill its window, so that those who read nothing never
+/// hold up those who do.
+const CONNECTION_WINDOW: u32 = 101 * STREAM_WINDOW;
 /// The most bytes of the head of an answer.
 const HEAD: u32 = 64 << 10;
 /// The most bytes of one request that wait to be written.

@@ -46,6 +46,15 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether TLS failed: a certificate that is not believed is nothing that waiting mends, and its owner has to know why.
+    pub fn is_of_tls(&self) -> bool {
+        match self {
+            Self::NoServerName | Self::NoHttp2 => true,
+            Self::Io(error) => error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
+            Self::TimedOut | Self::Http(_) | Self::TakesNone => false,
+        }
+    }
+
     /// Whether it is this machine that lacks something: descriptors, ports or memory.
     pub fn is_ours(&self) -> bool {
         let Self::Io(error) = self else { return false };

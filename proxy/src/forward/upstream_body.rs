@@ -44,8 +44,8 @@ impl BodyError {
     pub fn reset(&self) -> h2::Reason {
         match self {
             Self::Http2(error) if error.is_reset() && error.is_remote() => match error.reason() {
-                // What is not whole must not look so.
-                None | Some(h2::Reason::NO_ERROR) => h2::Reason::INTERNAL_ERROR,
+                // What is not whole must not look so, and what was answered was not refused.
+                None | Some(h2::Reason::NO_ERROR | h2::Reason::REFUSED_STREAM) => h2::Reason::INTERNAL_ERROR,
                 Some(reason) => reason,
             },
             _ => h2::Reason::INTERNAL_ERROR,
@@ -212,12 +212,13 @@ impl UpstreamBody {
         }
     }
 
-    /// Takes all bytes that wait.
-    pub fn take(&mut self) -> Bytes {
+    /// Takes the first `most` of the bytes that wait, or as many as there are.
+    pub fn take(&mut self, most: usize) -> Bytes {
         if let From::Http2(from) = &mut self.from {
-            return from.body.split(usize::MAX);
+            return from.body.split(most);
         }
-        let data = Bytes::copy_from_slice(self.data());
+        let data = self.data();
+        let data = Bytes::copy_from_slice(data.get(..most.min(data.len())).unwrap_or_default());
         self.consume(data.len());
         data
     }

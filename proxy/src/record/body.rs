@@ -116,11 +116,11 @@ impl ResponseBody {
         self.note(count);
     }
 
-    /// Takes all bytes that wait.
-    pub fn take(&mut self) -> Bytes {
+    /// Takes the first `most` of the bytes that wait, or as many as there are.
+    pub fn take(&mut self, most: usize) -> Bytes {
         let data = match &mut self.content {
-            Content::Own(bytes) => std::mem::take(bytes),
-            Content::Upstream(body) => body.take(),
+            Content::Own(bytes) => bytes.split_to(most.min(bytes.len())),
+            Content::Upstream(body) => body.take(most),
             Content::Tunnel(_) => Bytes::new(),
         };
         self.note(data.len());

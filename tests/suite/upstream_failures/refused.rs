@@ -83,6 +83,11 @@ async fn certificates_that_prove_nothing() {
                 true => reply.came_from(service),
                 false => {
                     reply.failed(503, "upstream_unavailable");
+                    assert!(
+                        reply.text().contains("certificate"),
+                        "{service}: it is said why: {}",
+                        reply.text()
+                    );
                     assert_eq!(world.of(service).count(), 0, "{service}: not a byte of a request went there");
                 }
             }

@@ -12,13 +12,17 @@ const PREFACE: usize = 24;
 const HEADER: usize = 9;
 /// In which time an empty budget is full again.
 const REFILL: Duration = Duration::from_secs(10);
-/// Frames that a client may answer to one frame of data with: window updates of the stream and of the connection, a ping
-/// of one that measures the path.
+/// Frames that a client may answer to any frame of an answer with.
 const ANSWERS: u32 = 4;
+/// For so many bytes of an answer a client may send one more window update, or a ping to measure the path: some send two of
+/// them for each read of their application, however small (Go does).
+const BYTES: u32 = 32;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const PING: u8 = 6;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -113,6 +117,9 @@ pub(super) struct Guard {
     in_head_frame: bool,
     resets: Budget,
     control: Budget,
+    /// Window updates and pings that what was sent lets the client send. No cap: a window may be as large as the client
+    /// likes, and be used up before the first update of it comes.
+    owed: u64,
 }
 
 impl Guard {
@@ -125,12 +132,13 @@ impl Guard {
             in_head_frame: false,
             resets: Budget::new(resets, now),
             control: Budget::new(control, now),
+            owed: 0,
         }
     }
 
     /// The client sent `bytes`; the limit that it ran into.
     pub(super) fn read(&mut self, bytes: &[u8], now: impl Fn() -> Instant) -> Option<Limit> {
-        let Self { read, in_head, in_head_frame, resets, control, .. } = self;
+        let Self { read, in_head, in_head_frame, resets, control, owed, .. } = self;
         let mut reached = None;
         read.read(bytes, |frame| {
             let is_head = matches!(frame.kind, HEADERS | CONTINUATION);
@@ -142,6 +150,10 @@ impl Guard {
                 RST_STREAM => resets.spend(&now).then_some(Limit::Http2Resets),
                 HEADERS => None,
                 DATA if frame.length > 0 || frame.flags & END_STREAM != 0 => None,
+                WINDOW_UPDATE | PING if *owed > 0 => {
+                    *owed -= 1;
+                    None
+                }
                 _ => control.spend(&now).then_some(Limit::Http2ControlFrames),
             };
             reached = reached.or(is_over);
@@ -151,11 +163,12 @@ impl Guard {
 
     /// The client was sent `bytes`.
     pub(super) fn wrote(&mut self, bytes: &[u8]) {
-        let Self { written, resets, control, .. } = self;
+        let Self { written, resets, control, owed, .. } = self;
         written.read(bytes, |frame| {
             if matches!(frame.kind, DATA | HEADERS) {
                 control.earn(ANSWERS);
                 resets.earn(u32::from(frame.flags & END_STREAM));
+                *owed = owed.saturating_add(u64::from(ANSWERS + frame.length / BYTES));
             }
         });
     }
@@ -171,8 +184,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    const PING: u8 = 6;
 
     fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
         let mut frame = vec![0, 0, length, kind, flags, 0, 0, 0, 1];
@@ -224,6 +235,12 @@ mod tests {
             let windows = [frame(8, 0, 4), frame(8, 0, 4)].concat();
             assert_eq!(guard.read(&windows, || now), None, "window updates for what was sent");
         }
+        // Large windows are used up first, and small reads answer for a long time.
+        for _ in 0..100 {
+            guard.wrote(&frame(DATA, 0, 200));
+        }
+        let updates = frame(WINDOW_UPDATE, 0, 4).repeat(100 * 200 / 64 * 2);
+        assert_eq!(guard.read(&updates, || now), None, "two for each read of 64 bytes");
         assert_eq!(guard.read(&frame(DATA, 0, 9).repeat(1_000), || now), None, "an upload");
         assert_eq!(guard.read(&frame(HEADERS, 5, 9).repeat(1_000), || now), None, "requests");
     }

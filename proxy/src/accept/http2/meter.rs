@@ -16,6 +16,9 @@ use crate::accept::connection::Lifeline;
 use crate::accept::wire::Wire;
 use crate::limit::Limit;
 
+/// The least room that is worth a frame.
+const LEAST: usize = 8 << 10;
+
 /// What is known of the bytes of a connection; shared by who moves them and who answers its streams.
 #[derive(Debug)]
 pub(super) struct Meter {
@@ -53,7 +56,8 @@ impl Meter {
     /// streams together is bounded, since the windows of a client that reads nothing may be as large as it likes.
     pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<usize> {
         let room = self.most_queued.saturating_sub(self.queued.get());
-        if room > 0 && !self.is_blocked.get() {
+        // Not the last few bytes of it: a frame costs nine, and a record of TLS more.
+        if room >= LEAST.min(self.most_queued) && !self.is_blocked.get() {
             return Poll::Ready(room);
         }
         let mut waiting = self.waiting.borrow_mut();
