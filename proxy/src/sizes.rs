@@ -34,5 +34,5 @@ fn of_an_idle_connection() {
     at_most::<Io>(240);
     at_most::<Wire>(72);
     at_most::<Http1>(80);
-    at_most::<Local>(112);
+    at_most::<Local>(120);
 }

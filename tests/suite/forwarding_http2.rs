@@ -158,6 +158,22 @@ async fn a_stream_is_whole_when_it_says_so() {
     assert!(conn.try_send(get(HOST, "/")).await.is_err(), "what breaks off must not look whole");
 }
 
+/// Each of the first requests opened a connection of its own.
+#[tokio::test]
+async fn a_burst_shares_one_connection() {
+    let upstream = RawUpstream::http2(&[], async |frames, _| serve(frames).await).await;
+    let world = before(&upstream).await;
+    let mut asking = Vec::new();
+    for _ in 0..50 {
+        let mut conn = world.http1().await;
+        asking.push(tokio::spawn(async move { conn.send(get(HOST, "/")).await.text().to_owned() }));
+    }
+    for each in asking {
+        assert_eq!(within("an answer", each).await.unwrap(), "served");
+    }
+    assert_eq!(upstream.connections(), 1);
+}
+
 #[tokio::test]
 async fn more_at_once_than_a_server_takes() {
     let gate = Arc::new(Semaphore::new(0));

@@ -25,7 +25,7 @@ use super::io::{Metered, Traffic, Wire};
 use crate::record::metrics::WorkerStats;
 
 /// Streams on one connection before another is opened; servers allow 100 by custom (RFC 9113 section 6.5.2).
-const STREAMS: usize = 100;
+pub(super) const STREAMS: usize = 100;
 /// What an upstream may send of one answer before it is used: what a client pins that reads nothing.
 const STREAM_WINDOW: u32 = 64 << 10;
 /// What it may send of all answers of a connection: each stream can fill its window, so that those who read nothing never

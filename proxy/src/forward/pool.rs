@@ -1,7 +1,7 @@
 //! Upstream connections of one worker, per endpoint. They live and die with their endpoint; nothing is shared with
 //! another worker, so nothing is locked.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,10 +12,11 @@ use foldhash::fast::RandomState;
 use rustix::io::Errno;
 use sidetrack_config::limits::Limits;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::http1::Http1;
-use super::http2::{Http2, Link};
+use super::http2::{Http2, Link, STREAMS};
 use super::io::Wire;
 use crate::pick::View;
 use crate::pick::passive::Passive;
@@ -73,8 +74,51 @@ pub struct Local {
     endpoint: Weak<Endpoint>,
     idle: RefCell<Vec<Idle>>,
     links: RefCell<Vec<Link>>,
+    /// Of those that speak HTTP/2.
+    opening: OnceCell<Box<Opening>>,
     outstanding: Cell<u32>,
     passive: Cell<Passive>,
+}
+
+/// Shared connections on their way: a burst of requests waits for the first instead of opening one each.
+#[derive(Default)]
+struct Opening {
+    links: Cell<usize>,
+    waiting: Cell<usize>,
+    done: Notify,
+}
+
+/// One that waits for a connection on its way, until it has it or gives up.
+struct Waiter<'a>(&'a Opening);
+
+impl<'a> Waiter<'a> {
+    fn new(opening: &'a Opening) -> Self {
+        opening.waiting.set(opening.waiting.get() + 1);
+        Self(opening)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get().saturating_sub(1));
+    }
+}
+
+/// One that opens a connection. However that ends, those who wait for it look again.
+struct Opener<'a>(&'a Opening);
+
+impl<'a> Opener<'a> {
+    fn new(opening: &'a Opening) -> Self {
+        opening.links.set(opening.links.get() + 1);
+        Self(opening)
+    }
+}
+
+impl Drop for Opener<'_> {
+    fn drop(&mut self) {
+        self.0.links.set(self.0.links.get().saturating_sub(1));
+        self.0.done.notify_waiters();
+    }
 }
 
 /// All connections of one worker.
@@ -180,6 +224,7 @@ impl Pool {
                 endpoint: Arc::downgrade(endpoint),
                 idle: RefCell::default(),
                 links: RefCell::default(),
+                opening: OnceCell::new(),
                 outstanding: Cell::new(0),
                 passive: Cell::default(),
             })
@@ -197,7 +242,7 @@ impl Pool {
             if !fresh && let Some(lease) = self.stream(&local) {
                 return Ok(lease);
             }
-            return self.limited(endpoint, Box::pin(self.open_http2(endpoint, &local))).await;
+            return self.limited(endpoint, Box::pin(self.open_http2(endpoint, &local, fresh))).await;
         }
         while !fresh && let Some(mut conn) = pop(&local) {
             // Those that have idled too long are swept away, so that no clock has to be read here.
@@ -226,7 +271,24 @@ impl Pool {
         Ok(Lease::Http1(Leased { conn, reused: false, counted: Counted::new(local, None) }))
     }
 
-    async fn open_http2(&self, endpoint: &Endpoint, local: &Rc<Local>) -> Result<Lease, ConnectError> {
+    async fn open_http2(
+        &self,
+        endpoint: &Endpoint,
+        local: &Rc<Local>,
+        fresh: bool,
+    ) -> Result<Lease, ConnectError> {
+        let opening = local.opening.get_or_init(Box::default);
+        if !fresh && opening.waiting.get() < opening.links.get() * STREAMS {
+            let done = opening.done.notified();
+            let waiter = Waiter::new(opening);
+            done.await;
+            drop(waiter);
+            // Where the other one failed, or has no room for all, this one sees to itself.
+            if let Some(lease) = self.stream(local) {
+                return Ok(lease);
+            }
+        }
+        let _opener = Opener::new(opening);
         let mut link = Link::open(connect(endpoint).await?, &self.stats, self.now.get()).await?;
         let lease = leased(local, &mut link, false, self.now.get()).ok_or(ConnectError::TakesNone)?;
         local.links.borrow_mut().push(link);

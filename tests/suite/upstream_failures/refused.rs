@@ -41,8 +41,12 @@ async fn a_request_that_is_not_read_to_its_end() {
                     let reply = conn.try_send(post(&host(service), "/", vec![b'x'; 200_000])).await;
                     let reply = reply.unwrap_or_else(|error| panic!("{what}: {error}"));
                     assert_eq!(reply.code(), "upstream_unavailable", "{what}: {reply:?}");
-                    // 503: no byte was written; 502: it may have been done.
-                    assert!(reply.status == 502 || (reply.status == 503 && bytes == 0), "{what}: {reply:?}");
+                    // 503: no byte was written, but for what HTTP/2 begins with; 502: it may have been done.
+                    let is_unwritten = bytes == 0 || (service == "deaf2" && bytes <= 33);
+                    assert!(
+                        reply.status == 502 || (reply.status == 503 && is_unwritten),
+                        "{what}: {reply:?}"
+                    );
                     client.goes_on(&world, &mut conn, &what).await;
                 }
             }

@@ -172,12 +172,19 @@ async fn each_in_its_time() {
             Fate::Whole,
         ),
     ];
-    let two = [
-        ("hang2", http2(Frames2::Hang).await, LATE),
-        ("drip-head2", http2(Frames2::DripHead).await, LATE),
-        ("hang-body2", http2(Frames2::HangAfterHead).await, Fate::Cut),
-        ("drip-pings2", http2(Frames2::DripPings).await, Fate::Cut),
-    ];
+    // One for each client: they would share a connection, and its upstream answers the first request alone.
+    let mut two = Vec::new();
+    for client in CLIENTS {
+        for (name, what, fate) in [
+            ("hang2", Frames2::Hang, LATE),
+            ("drip-head2", Frames2::DripHead, LATE),
+            ("hang-body2", Frames2::HangAfterHead, Fate::Cut),
+            ("drip-pings2", Frames2::DripPings, Fate::Cut),
+        ] {
+            let name = format!("{name}-{client:?}").to_ascii_lowercase();
+            two.push((name, http2(what).await, fate, client));
+        }
+    }
     let times = json!({"connect": "400ms", "response": "400ms", "idle": "400ms"});
     let of = |protocol: &str| json!({"protocol": protocol, "timeouts": times});
     let mut services = vec![
@@ -191,7 +198,7 @@ async fn each_in_its_time() {
         ("garbled2c", garbled.endpoint(), of("h2c")),
     ];
     services.extend(one.iter().map(|(name, upstream, _)| (*name, upstream.endpoint(), of("http1"))));
-    services.extend(two.iter().map(|(name, upstream, _)| (*name, upstream.endpoint(), of("h2c"))));
+    services.extend(two.iter().map(|(name, upstream, ..)| (name.as_str(), upstream.endpoint(), of("h2c"))));
     let world = beside(&services).await;
     let mut fates = vec![
         ("queue1", UNREACHED),
@@ -203,10 +210,11 @@ async fn each_in_its_time() {
         ("garbled2", UNREACHED),
         ("garbled2c", Fate::Told(502, "upstream_protocol")),
     ];
-    fates.extend(one.iter().chain(&two).map(|(name, _, fate)| (*name, *fate)));
+    fates.extend(one.iter().map(|(name, _, fate)| (*name, *fate)));
     // All at once, so that it takes the time of one; a worker that waited for one would keep the others.
-    let asking = fates.iter().flat_map(|(name, fate)| CLIENTS.map(|client| ask(&world, client, name, *fate)));
-    together(asking).await;
+    let each = fates.iter().flat_map(|(name, fate)| CLIENTS.map(|client| (client, *name, *fate)));
+    let each = each.chain(two.iter().map(|(name, _, fate, client)| (*client, name.as_str(), *fate)));
+    together(each.map(|(client, name, fate)| ask(&world, client, name, fate))).await;
 }
 
 /// Waits for all of them.
