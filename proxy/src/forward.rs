@@ -82,7 +82,7 @@ pub async fn forward(
     record.answered();
     let source = Rc::clone(&outgoing.source);
     let mut answer = answer(worker, decision.service, exchange, outgoing, record)?;
-    if !answer.body.is_ended() {
+    if answer.body.may_be_broken() {
         // What is broken behind its very head can still be told; a moment later the client has the head.
         let first = poll_fn(|cx| Poll::Ready(answer.body.poll_data(cx))).await;
         if let Poll::Ready(Err(error)) = first {

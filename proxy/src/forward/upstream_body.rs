@@ -239,6 +239,17 @@ impl UpstreamBody {
         }
     }
 
+    /// Whether what is here of it may show that it is broken.
+    pub fn may_be_broken(&self) -> bool {
+        match &self.from {
+            From::Http1(from) => {
+                let goes_on = from.lease.as_ref().is_some_and(|lease| !lease.conn.is_through());
+                !(from.decoder.is_ended() || goes_on && from.decoder.left().is_some())
+            }
+            From::Http2(from) => !from.body.is_ended(),
+        }
+    }
+
     /// How many bytes are left, where that is known.
     pub fn left(&self) -> Option<u64> {
         match &self.from {

@@ -150,6 +150,11 @@ impl ResponseBody {
         }
     }
 
+    /// Whether what is here of it may show that it is broken: what goes on for a known length can't, as long as it does.
+    pub fn may_be_broken(&self) -> bool {
+        matches!(&self.content, Content::Upstream(body) if body.may_be_broken())
+    }
+
     /// How many bytes are left, where that is known.
     pub fn left(&self) -> Option<u64> {
         match &self.content {
