@@ -409,3 +409,20 @@ async fn the_admin_listener_is_not_held_by_one_address() {
     within("the answer", tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer)).await.unwrap();
     assert!(answer.contains("alive"), "{answer}");
 }
+
+/// The HTTP library drops them without a word.
+#[tokio::test]
+async fn pseudo_header_fields_in_trailers() {
+    let world = World::standard().await;
+    let own = [(":method", "POST"), (":scheme", "http"), (":authority", D), (":path", "/")];
+    let mut frames = Frames::open(world.raw().await, &[]).await;
+    frames.head(1, &own, false).await;
+    frames.send(Frame::DATA, 0, 1, b"body").await;
+    frames.head(1, &[("x-sum", "7")], true).await;
+    while !frames.next().await.unwrap().ends() {}
+    frames.head(3, &own, false).await;
+    frames.send(Frame::DATA, 0, 3, b"body").await;
+    frames.head(3, &[(":path", "/other"), ("x-sum", "7")], true).await;
+    assert_eq!(frames.gone().await, Some(PROTOCOL_ERROR));
+    world.send(get(D, "/")).await.came_from("shop");
+}

@@ -33,6 +33,7 @@ use crate::record::ResponseBody;
 use crate::respond::Answer;
 use crate::walk;
 use crate::worker::Worker;
+use guard::Breach;
 use meter::{Meter, Metered};
 pub use tunnel::StreamIo;
 
@@ -51,8 +52,8 @@ enum Event {
     Accepted(Option<Accepted>),
     /// It is told to end.
     Told(Signal),
-    /// The client has run into a limit.
-    Reached(Limit),
+    /// The client has done what it may not.
+    Broke(Breach),
     /// The client is gone.
     Died,
 }
@@ -79,8 +80,8 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, wire: Wire) {
         let event = poll_fn(|cx| {
             let accepted = streams.poll_accept(cx);
             meter.settle();
-            if let Some(limit) = meter.reached() {
-                return Poll::Ready(Event::Reached(limit));
+            if let Some(breach) = meter.breach() {
+                return Poll::Ready(Event::Broke(breach));
             }
             if let Poll::Ready(accepted) = accepted {
                 return Poll::Ready(Event::Accepted(accepted));
@@ -109,10 +110,16 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, wire: Wire) {
                 seen = signal;
                 streams.graceful_shutdown();
             }
-            Event::Reached(limit) => {
-                tracing::debug!(%limit, peer = %connection.peer, "HTTP/2 connection ended");
-                worker.stats.reached(limit);
-                streams.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            Event::Broke(breach) => {
+                tracing::debug!(?breach, peer = %connection.peer, "HTTP/2 connection ended");
+                let reason = match breach {
+                    Breach::Limit(limit) => {
+                        worker.stats.reached(limit);
+                        Reason::ENHANCE_YOUR_CALM
+                    }
+                    Breach::Trailers => Reason::PROTOCOL_ERROR,
+                };
+                streams.abrupt_shutdown(reason);
                 let last = poll_fn(|cx| streams.poll_closed(cx));
                 let _ = tokio::time::timeout(LAST_WORDS, last).await;
                 return;
@@ -265,17 +272,24 @@ async fn answered(
 /// than what waits for it.
 async fn pump(worker: &Worker, meter: &Meter, mut send: SendStream<Bytes>, mut body: ResponseBody) {
     let mut gap = Gap::default();
+    let patience = worker.limits.stream_idle_timeout;
+    let stalled = |send: &mut SendStream<Bytes>| {
+        worker.stats.reached(Limit::StreamIdleTimeout);
+        send.send_reset(Reason::CANCEL);
+    };
     loop {
         let piece = poll_fn(|cx| {
             if body.data().is_empty() && meter.poll_room(cx).is_pending() {
-                return send.poll_reset(cx).map(|_| None);
+                let is_over = gap.is_over(patience, cx);
+                return if is_over { Poll::Ready(Err(())) } else { send.poll_reset(cx).map(|_| Ok(None)) };
             }
             match body.poll_data(cx) {
-                Poll::Pending => send.poll_reset(cx).map(|_| None),
-                ready => ready.map(Some),
+                Poll::Pending => send.poll_reset(cx).map(|_| Ok(None)),
+                ready => ready.map(|piece| Ok(Some(piece))),
             }
         });
-        match piece.await {
+        let Ok(piece) = piece.await else { return stalled(&mut send) };
+        match piece {
             Some(Ok(0)) => {
                 body.complete();
                 return match body.take_trailers() {
@@ -293,8 +307,7 @@ async fn pump(worker: &Worker, meter: &Meter, mut send: SendStream<Bytes>, mut b
                     }
                     // While the client takes nothing, what it sends may still go on.
                     body.drive(cx);
-                    let is_over = gap.is_over(worker.limits.stream_idle_timeout, cx);
-                    if is_over { Poll::Ready(Err(())) } else { Poll::Pending }
+                    if gap.is_over(patience, cx) { Poll::Ready(Err(())) } else { Poll::Pending }
                 });
                 match room.await {
                     Ok(Some(room)) => {
@@ -309,10 +322,7 @@ async fn pump(worker: &Worker, meter: &Meter, mut send: SendStream<Bytes>, mut b
                         }
                     }
                     Ok(None) => return,
-                    Err(()) => {
-                        worker.stats.reached(Limit::StreamIdleTimeout);
-                        return send.send_reset(Reason::CANCEL);
-                    }
+                    Err(()) => return stalled(&mut send),
                 }
             }
             // The client must see that this is not the end.

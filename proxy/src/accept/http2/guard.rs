@@ -27,12 +27,30 @@ const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
+/// What a client may not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Breach {
+    /// It ran into this limit.
+    Limit(Limit),
+    /// It sent pseudo-header fields as trailers (RFC 9113 section 8.1). The library drops them without a word, and who
+    /// sends them thinks that they count.
+    Trailers,
+}
+
 /// The header of a frame, as far as it matters here.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     length: u32,
     kind: u8,
     flags: u8,
+    stream: u32,
+}
+
+/// What a stream of bytes holds.
+enum Part<'b> {
+    Frame(Frame),
+    /// Some bytes of the payload of the frame before.
+    Payload(&'b [u8]),
 }
 
 /// Finds the frames in a stream of bytes.
@@ -45,12 +63,15 @@ struct Frames {
 }
 
 impl Frames {
-    /// Shows `each` the frames that begin in `bytes`.
-    fn read(&mut self, mut bytes: &[u8], mut each: impl FnMut(Frame)) {
+    /// Shows `each` what is in `bytes`.
+    fn read<'b>(&mut self, mut bytes: &'b [u8], mut each: impl FnMut(Part<'b>)) {
         loop {
-            let skipped = self.skip.min(bytes.len());
-            self.skip -= skipped;
-            bytes = bytes.get(skipped..).unwrap_or_default();
+            let (payload, rest) = bytes.split_at_checked(self.skip).unwrap_or((bytes, &[]));
+            self.skip -= payload.len();
+            bytes = rest;
+            if !payload.is_empty() {
+                each(Part::Payload(payload));
+            }
             if bytes.is_empty() {
                 return;
             }
@@ -63,10 +84,11 @@ impl Frames {
             bytes = rest;
             if self.filled == HEADER {
                 self.filled = 0;
-                let [a, b, c, kind, flags, ..] = self.header;
+                let [a, b, c, kind, flags, stream @ ..] = self.header;
                 let length = u32::from_be_bytes([0, a, b, c]);
+                let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
                 self.skip = usize::try_from(length).unwrap_or(usize::MAX);
-                each(Frame { length, kind, flags });
+                each(Part::Frame(Frame { length, kind, flags, stream }));
             }
         }
     }
@@ -115,6 +137,9 @@ pub(super) struct Guard {
     written: Frames,
     in_head: bool,
     in_head_frame: bool,
+    /// The last stream that was opened: a head on another one is its trailers.
+    last_stream: u32,
+    trailers: Option<First>,
     resets: Budget,
     control: Budget,
     /// Window updates and pings that what was sent lets the client send. No cap: a window may be as large as the client
@@ -130,17 +155,36 @@ impl Guard {
             written: Frames::default(),
             in_head: false,
             in_head_frame: false,
+            last_stream: 0,
+            trailers: None,
             resets: Budget::new(resets, now),
             control: Budget::new(control, now),
             owed: 0,
         }
     }
 
-    /// The client sent `bytes`; the limit that it ran into.
-    pub(super) fn read(&mut self, bytes: &[u8], now: impl Fn() -> Instant) -> Option<Limit> {
-        let Self { read, in_head, in_head_frame, resets, control, owed, .. } = self;
-        let mut reached = None;
-        read.read(bytes, |frame| {
+    /// The client sent `bytes`; what it may not do.
+    pub(super) fn read(&mut self, bytes: &[u8], now: impl Fn() -> Instant) -> Option<Breach> {
+        let Self { read, in_head, in_head_frame, last_stream, trailers, resets, control, owed, .. } = self;
+        let mut breach = None;
+        read.read(bytes, |part| {
+            let frame = match part {
+                Part::Frame(frame) => frame,
+                Part::Payload(bytes) => {
+                    let is_pseudo = trailers.as_mut().is_some_and(|first| first.is_pseudo(bytes));
+                    breach = breach.or(is_pseudo.then_some(Breach::Trailers));
+                    return;
+                }
+            };
+            match frame.kind {
+                HEADERS if frame.stream > *last_stream => {
+                    *last_stream = frame.stream;
+                    *trailers = None;
+                }
+                HEADERS => *trailers = Some(First::new(frame.flags)),
+                CONTINUATION => {}
+                _ => *trailers = None,
+            }
             let is_head = matches!(frame.kind, HEADERS | CONTINUATION);
             *in_head_frame = is_head;
             if is_head {
@@ -156,15 +200,16 @@ impl Guard {
                 }
                 _ => control.spend(&now).then_some(Limit::Http2ControlFrames),
             };
-            reached = reached.or(is_over);
+            breach = breach.or(is_over.map(Breach::Limit));
         });
-        reached
+        breach
     }
 
     /// The client was sent `bytes`.
     pub(super) fn wrote(&mut self, bytes: &[u8]) {
         let Self { written, resets, control, owed, .. } = self;
-        written.read(bytes, |frame| {
+        written.read(bytes, |part| {
+            let Part::Frame(frame) = part else { return };
             if matches!(frame.kind, DATA | HEADERS) {
                 control.earn(ANSWERS);
                 resets.earn(u32::from(frame.flags & END_STREAM));
@@ -176,6 +221,73 @@ impl Guard {
     /// Whether the client is in the middle of a head: until it has ended, nothing else may be sent (section 4.3).
     pub(super) const fn is_in_head(&self) -> bool {
         self.in_head || self.read.filled > 0 || (self.in_head_frame && self.read.skip > 0)
+    }
+}
+
+/// The first field of trailers. Pseudo-header fields behind others the library refuses by itself.
+#[derive(Debug)]
+struct First {
+    bytes: [u8; 32],
+    filled: usize,
+    /// Bytes of padding length and priority before it (RFC 9113 section 6.2).
+    from: usize,
+    is_known: bool,
+}
+
+impl First {
+    const PADDED: u8 = 8;
+    const PRIORITY: u8 = 0x20;
+
+    fn new(flags: u8) -> Self {
+        let padded = usize::from(flags & Self::PADDED != 0);
+        let from = if flags & Self::PRIORITY == 0 { padded } else { padded + 5 };
+        Self { bytes: [0; 32], filled: 0, from, is_known: false }
+    }
+
+    /// Whether it is a pseudo-header field, once enough of it is here.
+    fn is_pseudo(&mut self, more: &[u8]) -> bool {
+        if self.is_known {
+            return false;
+        }
+        let count = more.len().min(self.bytes.len() - self.filled);
+        if let Some(place) = self.bytes.get_mut(self.filled..self.filled + count) {
+            place.copy_from_slice(more.get(..count).unwrap_or_default());
+        }
+        self.filled += count;
+        let read = self.read();
+        self.is_known = read.is_some() || self.filled == self.bytes.len();
+        read == Some(true)
+    }
+
+    /// Reads its name (RFC 7541 section 6), as far as that is possible without the table of the connection: an entry that
+    /// the client has put there itself is taken for none. `None`: there is more to come.
+    fn read(&self) -> Option<bool> {
+        /// The pseudo-header fields are the first of the static table.
+        const LAST: u8 = 14;
+        let bytes = self.bytes.get(self.from..self.filled)?;
+        let behind = |at: usize| Some(at + 1 + bytes.get(at..)?.iter().position(|byte| byte & 0x80 == 0)?);
+        let mut at = 0;
+        loop {
+            let first = *bytes.get(at)?;
+            let index = match first {
+                0x80.. => first & 0x7f,
+                0x40.. => first & 0x3f,
+                // The size of the table.
+                0x20.. => {
+                    at = if first & 0x1f == 0x1f { behind(at + 1)? } else { at + 1 };
+                    continue;
+                }
+                _ => first & 0x0f,
+            };
+            if index != 0 || first >= 0x80 {
+                return Some((1..=LAST).contains(&index));
+            }
+            let length = *bytes.get(at + 1)?;
+            let name = if length & 0x7f == 0x7f { behind(at + 2)? } else { at + 2 };
+            let letter = *bytes.get(name)?;
+            // A colon, or the first seven bits of one in the code of RFC 7541 appendix B.
+            return Some(if length & 0x80 == 0 { letter == b':' } else { letter >> 1 == 0x5c });
+        }
     }
 }
 
@@ -207,15 +319,19 @@ mod tests {
             assert_eq!(guard.read(&reset, || now), None);
         }
         guard.wrote(&frame(HEADERS, END_HEADERS, 5));
-        assert_eq!(guard.read(&reset, || now), Some(Limit::Http2Resets), "an answer that has not ended");
+        assert_eq!(
+            guard.read(&reset, || now),
+            Some(Breach::Limit(Limit::Http2Resets)),
+            "an answer that has not ended"
+        );
         guard.wrote(&frame(DATA, END_STREAM, 5));
         assert_eq!(guard.read(&reset, || now), None);
-        assert_eq!(guard.read(&reset, || now), Some(Limit::Http2Resets));
+        assert_eq!(guard.read(&reset, || now), Some(Breach::Limit(Limit::Http2Resets)));
         let later = now + REFILL / 2;
         for _ in 0..5 {
             assert_eq!(guard.read(&reset, || later), None);
         }
-        assert_eq!(guard.read(&reset, || later), Some(Limit::Http2Resets));
+        assert_eq!(guard.read(&reset, || later), Some(Breach::Limit(Limit::Http2Resets)));
     }
 
     #[test]
@@ -227,7 +343,7 @@ mod tests {
             assert_eq!(guard.read(&flood.repeat(20), || now), None);
             // What we answer to it gives nothing back.
             guard.wrote(&frame(PING, 1, 8).repeat(20));
-            assert_eq!(guard.read(&flood, || now), Some(Limit::Http2ControlFrames));
+            assert_eq!(guard.read(&flood, || now), Some(Breach::Limit(Limit::Http2ControlFrames)));
         }
         let mut guard = guard(now);
         for _ in 0..1_000 {
@@ -264,6 +380,41 @@ mod tests {
         }
     }
 
+    #[test]
+    fn pseudo_header_fields_in_trailers() {
+        let now = Instant::now();
+        let head = |flags: u8, block: &[u8]| {
+            let length = u8::try_from(block.len()).unwrap();
+            [&[0, 0, length, HEADERS, flags, 0, 0, 0, 1], block].concat()
+        };
+        for (flags, block, is_pseudo) in [
+            (5, &[0x88][..], true),
+            (5, b"\x04\x02/b", true),
+            (5, b"\x44\x02/b", true),
+            (5, b"\x14\x02/b", true),
+            (5, b"\x00\x05:path\x02/b", true),
+            (5, b"\x40\x05:path\x02/b", true),
+            // Huffman: `:path`.
+            (5, &[0x00, 0x84, 0xb9, 0x58, 0xd3, 0x3f, 0x01, b'/'][..], true),
+            (5, &[0x3f, 0xe1, 0x1f, 0x88][..], true),
+            (5 | 0x08, &[0x01, 0x88, 0x00][..], true),
+            (5 | 0x20, &[0, 0, 0, 0, 9, 0x88][..], true),
+            (5, b"\x00\x05x-sum\x017", false),
+            (5, &[0x0f, 0x01, 0x01, b'7'][..], false),
+            (5, &[0xbe][..], false),
+            (5, &[0x00, 0x84, 0xf2, 0xb5, 0x8d, 0x3f, 0x01, b'/'][..], false),
+            (5, &[][..], false),
+        ] {
+            for step in [1, 3, 100] {
+                let mut guard = guard(now);
+                assert_eq!(guard.read(&head(4, &[0x82, 0x84]), || now), None, "a request may have them");
+                let bytes = head(flags, block);
+                let found = bytes.chunks(step).find_map(|piece| guard.read(piece, || now));
+                assert_eq!(found, is_pseudo.then_some(Breach::Trailers), "{block:02x?}");
+            }
+        }
+    }
+
     proptest! {
         /// However the bytes are cut, the same frames are found.
         #[test]
@@ -275,7 +426,11 @@ mod tests {
             let mut frames = Frames::default();
             let mut found = Vec::new();
             for piece in bytes.chunks(step) {
-                frames.read(piece, |frame| found.push((frame.kind, frame.flags, u8::try_from(frame.length).unwrap())));
+                frames.read(piece, |part| {
+                    if let Part::Frame(frame) = part {
+                        found.push((frame.kind, frame.flags, u8::try_from(frame.length).unwrap()));
+                    }
+                });
             }
             prop_assert_eq!(found, wanted);
         }

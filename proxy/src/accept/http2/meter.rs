@@ -11,10 +11,9 @@ use std::time::Instant;
 use sidetrack_config::limits::Limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::guard::Guard;
+use super::guard::{Breach, Guard};
 use crate::accept::connection::Lifeline;
 use crate::accept::wire::Wire;
-use crate::limit::Limit;
 
 /// The least room that is worth a frame.
 const LEAST: usize = 8 << 10;
@@ -24,7 +23,7 @@ const LEAST: usize = 8 << 10;
 pub(super) struct Meter {
     guard: RefCell<Guard>,
     lifeline: Rc<Lifeline>,
-    reached: Cell<Option<Limit>>,
+    breach: Cell<Option<Breach>>,
     /// Whether the client takes no more bytes for now.
     is_blocked: Cell<bool>,
     /// Bytes given to the library since all that it had was written.
@@ -39,7 +38,7 @@ impl Meter {
         Rc::new(Self {
             guard: RefCell::new(Guard::new(limits.http2_resets, limits.http2_control_frames, Instant::now())),
             lifeline: Rc::clone(lifeline),
-            reached: Cell::new(None),
+            breach: Cell::new(None),
             is_blocked: Cell::new(false),
             queued: Cell::new(0),
             most_queued: limits.connection_buffer,
@@ -47,9 +46,9 @@ impl Meter {
         })
     }
 
-    /// The limit that the client has run into.
-    pub(super) fn reached(&self) -> Option<Limit> {
-        self.reached.get()
+    /// What the client has done that ends its connection.
+    pub(super) fn breach(&self) -> Option<Breach> {
+        self.breach.get()
     }
 
     /// Waits until a piece of an answer may be given to the library, and says how large it may be: what is held for all
@@ -89,8 +88,8 @@ impl Meter {
 
     fn read(&self, bytes: &[u8]) {
         let mut guard = self.guard.borrow_mut();
-        if let Some(limit) = guard.read(bytes, Instant::now) {
-            self.reached.set(self.reached.get().or(Some(limit)));
+        if let Some(breach) = guard.read(bytes, Instant::now) {
+            self.breach.set(self.breach.get().or(Some(breach)));
         }
         if guard.is_in_head() {
             self.lifeline.arriving();
@@ -143,6 +142,11 @@ impl AsyncRead for Metered {
         let new = buf.filled().get(before..).unwrap_or_default();
         if !new.is_empty() {
             self.meter.read(new);
+        }
+        if self.meter.breach().is_some() {
+            // The library must not act on it; who serves the connection looks here after each step, and ends it.
+            buf.set_filled(before);
+            return Poll::Pending;
         }
         result
     }
