@@ -10,6 +10,7 @@ use std::thread;
 use sidetrack_proxy::app::{self, Link};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
@@ -48,6 +49,9 @@ pub(crate) fn within(play: impl AsyncFnOnce(&World)) {
 impl World {
     fn start() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        // libFuzzer has a main of its own, which does not set SIGPIPE aside as that of Rust does: a client of ours that writes
+        // where the proxy has closed must not end the process. A handler stays once it is there.
+        drop(runtime.block_on(async { signal(SignalKind::pipe()) }).unwrap());
         let tasks = LocalSet::new();
         let log = Log::default();
         let upstreams = UPSTREAMS.map(|(service, key)| {
