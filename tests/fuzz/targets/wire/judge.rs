@@ -53,10 +53,23 @@ const CHANGED: &[&str] = &[
     "x-forwarded-proto",
     "x-forwarded-port",
     "x-forwarded-prefix",
+    "x-forwarded-server",
+    "x-real-ip",
+    "max-forwards",
     // Of a WebSocket over HTTP/2, which has none.
     "sec-websocket-key",
     "sec-websocket-version",
 ];
+
+/// Whether a field reads like one that services believe, to those that take `_` for `-`.
+fn is_twin(name: &str) -> bool {
+    let dashed = name.replace('_', "-");
+    let is_believed =
+        matches!(&*dashed, "content-length" | "transfer-encoding" | "x-real-ip" | "x-request-id")
+            || dashed.starts_with("x-forwarded-")
+            || dashed.starts_with("x-pr-");
+    dashed != name && is_believed
+}
 
 /// The one value of a field.
 pub(crate) fn one<'a>(request: &'a Request, name: &'a str) -> Option<&'a str> {
@@ -114,6 +127,7 @@ fn differs(sent: &Sent, seen: &Seen) -> Option<&'static str> {
         (target(&from.target).as_deref() == Some(to.target.as_str()), "target"),
         (sent.authority.is_some() && sent.authority.as_deref() == one(to, "host"), "host"),
         (kept(from, from) == kept(to, from), "fields"),
+        (!to.fields.iter().any(|(name, _)| is_twin(name)), "a twin of a field that services believe"),
         (to.all("cookie").count() <= 1 && crumbs(from) == crumbs(to), "cookie"),
         (is_complete, "seen whole, sent in part"),
         (from.body.starts_with(&to.body), "body"),
@@ -152,7 +166,9 @@ fn kept<'a>(request: &'a Request, client: &'a Request) -> Vec<(&'a str, &'a [u8]
         .flat_map(|line| line.split(|byte| *byte == b','))
         .map(|name| String::from_utf8_lossy(name).trim().to_ascii_lowercase())
         .collect();
-    let is_kept = |name: &str| !CHANGED.contains(&name) && !options.iter().any(|option| option == name);
+    let is_kept = |name: &str| {
+        !CHANGED.contains(&name) && !is_twin(name) && !options.iter().any(|option| option == name)
+    };
     let fields = request.fields.iter().filter(|(name, _)| is_kept(name));
     let mut fields: Vec<_> = fields.map(|(name, value)| (name.as_str(), value.trim_ascii())).collect();
     // Between different names the order means nothing.
