@@ -10,7 +10,7 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::h1::{Fault, offset};
+use crate::h1::{Fault, bytes_of, offset};
 
 /// The fields of a message, in order. A name may come more than once.
 #[derive(Clone, Default)]
@@ -135,16 +135,8 @@ fn is_value(bytes: &[u8]) -> bool {
 }
 
 /// The bytes of a token (RFC 9110 section 5.6.2), by their value.
-#[expect(clippy::indexing_slicing, reason = "the compiler does it, and would say so")]
-static IN_TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut rest: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~";
-    while let [byte, others @ ..] = rest {
-        table[*byte as usize] = true;
-        rest = others;
-    }
-    table
-};
+static IN_TOKEN: [bool; 256] =
+    bytes_of(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~");
 
 /// Whether a line of `head` ends at this place, but for blanks.
 fn is_blank_to_end(head: &[u8], from: usize) -> bool {
@@ -308,11 +300,9 @@ impl Fields {
         self.underscored
     }
 
-    /// Takes the lines away that `is_wanted` does not want, and says whether there were any.
-    pub fn retain(&mut self, is_wanted: impl Fn(&[u8]) -> bool) -> bool {
-        let before = self.lines.len();
+    /// Takes the lines away whose name `is_wanted` does not want.
+    pub fn retain(&mut self, is_wanted: impl Fn(&[u8]) -> bool) {
         self.lines.retain(|line| is_wanted(line.name(&self.text)));
-        self.lines.len() < before
     }
 
     /// Takes those lines of a name away whose value `is_wanted` does not want.

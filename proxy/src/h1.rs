@@ -5,6 +5,7 @@
 
 use sidetrack_config::limits::Limits;
 
+use crate::error::{Code, Failure};
 use crate::limit::Limit;
 
 pub mod body;
@@ -23,6 +24,28 @@ pub enum Fault {
     /// A part of it is over this limit.
     #[error("{}", .0.part())]
     TooLarge(Limit),
+}
+
+impl Fault {
+    /// What a client is told whose message it is.
+    pub fn failure(self) -> Failure {
+        match self {
+            Self::Malformed(why) => Failure::new(Code::MalformedRequest, why),
+            Self::TooLarge(limit) => limit.too_large(),
+        }
+    }
+}
+
+/// Which of all bytes `these` are, by their value; for a constant.
+#[expect(clippy::indexing_slicing, reason = "a byte is less than 256")]
+pub const fn bytes_of(these: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut rest = these;
+    while let [byte, others @ ..] = rest {
+        table[*byte as usize] = true;
+        rest = others;
+    }
+    table
 }
 
 /// The most fields of a head that is not a client's (that has its own limit), and of trailers.

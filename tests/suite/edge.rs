@@ -21,6 +21,8 @@ async fn odd(upstream: &RawUpstream, protocol: &str) -> World {
         json!({"baseline": [upstream.endpoint()], "protocol": protocol, "timeouts": {"idle": "500ms"}}),
     );
     estate.route(ODD, "/", "odd");
+    // Each worker has connections of its own.
+    estate.config["workers"] = json!(1);
     estate.start().await
 }
 
@@ -220,11 +222,7 @@ async fn answers_of_http2_that_say_too_much() {
         }
     })
     .await;
-    let mut estate = Estate::standard().await;
-    estate.service("odd", json!({"baseline": [upstream.endpoint()], "protocol": "h2c"}));
-    estate.route(ODD, "/", "odd");
-    estate.config["workers"] = json!(1);
-    let world = estate.start().await;
+    let world = odd(&upstream, "h2c").await;
     let mut conn = world.http2().await;
     let reply = conn.send(get(ODD, "/")).await;
     assert_eq!((reply.header_lines("content-length"), reply.text()), (vec!["3"], "all"));
@@ -279,11 +277,7 @@ async fn what_a_reset_means_to_grpc() {
         }
     })
     .await;
-    let mut estate = Estate::standard().await;
-    estate.service("odd", json!({"baseline": [upstream.endpoint()], "protocol": "h2c"}));
-    estate.route(ODD, "/", "odd");
-    estate.config["workers"] = json!(1);
-    let world = estate.start().await;
+    let world = odd(&upstream, "h2c").await;
     let reply = world.http2().await.send(post(ODD, "/s/m", "").grpc()).await;
     assert_eq!(reply.header("grpc-status"), Some("1"), "{reply:?}");
     let mut frames = Frames::open(world.raw().await, &[]).await;

@@ -37,8 +37,7 @@ impl Broken {
     /// What the client is told, where it still can be.
     pub fn failure(&self) -> Failure {
         match self {
-            Self::Fault(Fault::Malformed(why)) => Failure::new(Code::MalformedRequest, *why),
-            Self::Fault(Fault::TooLarge(limit)) => limit.too_large(),
+            Self::Fault(fault) => fault.failure(),
             Self::TooLarge(most) => {
                 let detail = format!("the body of the request is longer than {most} bytes");
                 Failure::new(Code::RequestTooLarge, detail).over(Limit::BodyBytes)

@@ -17,9 +17,9 @@ use super::connection::{Connection, Signal};
 use super::hints::Hints;
 use super::wire::Wire;
 use crate::error::{Code, Failure};
+use crate::h1::Bounds;
 use crate::h1::buffer::SIZE;
 use crate::h1::request::{Received, parse};
-use crate::h1::{Bounds, Fault};
 use crate::limit::Limit;
 use crate::respond::Answer;
 use crate::walk;
@@ -91,7 +91,7 @@ async fn next(worker: &Worker, connection: &Connection, io: &Shared) -> Result<O
                         return Poll::Ready(Ok(Some(head)));
                     }
                     Ok(None) => connection.lifeline.arriving(),
-                    Err(fault) => return Poll::Ready(Err(refused(fault))),
+                    Err(fault) => return Poll::Ready(Err(fault.failure())),
                 }
             }
             seen = read.len();
@@ -116,13 +116,6 @@ fn is_worth_reading(read: &[u8], seen: usize) -> bool {
         && (seen == 0
             || new.windows(3).any(|end| end == b"\n\r\n")
             || new.windows(2).any(|end| end == b"\n\n"))
-}
-
-fn refused(fault: Fault) -> Failure {
-    match fault {
-        Fault::Malformed(why) => Failure::new(Code::MalformedRequest, why),
-        Fault::TooLarge(limit) => limit.too_large(),
-    }
 }
 
 fn too_large(read: &[u8]) -> Failure {

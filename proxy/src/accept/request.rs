@@ -6,6 +6,7 @@ use http::{Method, Version};
 use sidetrack_config::limits::Limits;
 
 use crate::error::{Code, Failure};
+use crate::h1::bytes_of;
 use crate::head::RequestHead;
 use crate::limit::Limit;
 
@@ -87,16 +88,8 @@ fn authority(head: &RequestHead) -> Result<&str, Failure> {
 }
 
 /// The bytes of a registered name, by their value.
-#[expect(clippy::indexing_slicing, reason = "the compiler does it, and would say so")]
-static IN_HOST: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut rest: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=";
-    while let [byte, others @ ..] = rest {
-        table[*byte as usize] = true;
-        rest = others;
-    }
-    table
-};
+static IN_HOST: [bool; 256] =
+    bytes_of(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=");
 
 /// `host` or `host:port` in the characters of RFC 3986 section 3.2.2, without userinfo. No `%`:
 /// `pr%2D42` could be read as a key by one side and not by the other. Empty is allowed: it matches only a route for

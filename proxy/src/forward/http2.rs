@@ -30,7 +30,7 @@ pub(super) const STREAMS: usize = 100;
 const STREAM_WINDOW: u32 = 64 << 10;
 /// What it may send of all answers of a connection: each stream can fill its window, so that those who read nothing never
 /// hold up those who do.
-const CONNECTION_WINDOW: u32 = 101 * STREAM_WINDOW;
+const CONNECTION_WINDOW: u32 = (STREAMS as u32 + 1) * STREAM_WINDOW;
 /// The most bytes of the head of an answer.
 const HEAD: u32 = 64 << 10;
 /// The most bytes of one request that wait to be written.

@@ -77,10 +77,15 @@ fn belongs_to_head(name: &[u8]) -> bool {
         b"vary",
         b"via",
         b"www-authenticate",
-        b"x-real-ip",
-        b"x-request-id",
     ];
-    NAMES.binary_search(&name).is_ok() || name.starts_with(b"x-forwarded-") || name.starts_with(b"x-pr-")
+    is_of_proxies(name) || NAMES.contains(&name)
+}
+
+/// Whether a field is one that proxies write, and services believe.
+fn is_of_proxies(name: &[u8]) -> bool {
+    matches!(name, b"x-real-ip" | b"x-request-id")
+        || name.starts_with(b"x-forwarded-")
+        || name.starts_with(b"x-pr-")
 }
 
 /// The same for a name that may be written with `_`.
@@ -98,11 +103,9 @@ pub fn strip_trailers(mut trailers: Fields) -> Fields {
 /// Cuts fields that read like ones of ours, or of framing, to a server that takes `_` for `-`: what is behind us believes
 /// those. The names themselves stay.
 pub fn strip_twins(fields: &mut Fields) {
-    const OURS: [&[u8]; 4] = [b"content-length", b"transfer-encoding", b"x-real-ip", b"x-request-id"];
     fields.retain(|name| {
         let twin = dashed(name);
-        let is_ours =
-            OURS.contains(&&*twin) || twin.starts_with(b"x-forwarded-") || twin.starts_with(b"x-pr-");
+        let is_ours = is_of_proxies(&twin) || matches!(&*twin, b"content-length" | b"transfer-encoding");
         !is_ours || twin == name
     });
 }
