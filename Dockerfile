@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# One image for gateway and controller: one static binary, roots for TLS, and nobody to run it as.
+# One image for gateway, controller and sidecar: one static binary, roots for TLS, and nobody to run it as.
 #
 #   docker build -t sidetrack .
 #   docker buildx build --platform linux/amd64,linux/arm64 -t ghcr.io/sidetrack-dev/sidetrack:0.1.0 --push .
@@ -15,6 +15,17 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     cp target/dist/sidetrack /sidetrack && \
     # A binary that wants a loader would not start in the next stage.
     ! readelf -l /sidetrack | grep -q INTERP
+
+# What sets up a pod's network beside a sidecar needs nft, or iptables where the kernel is old:
+#   docker build --target init -t sidetrack-init .
+FROM alpine:3.22 AS init
+LABEL org.opencontainers.image.title="Sidetrack: redirect of a pod's traffic" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/sidetrack-dev/sidetrack"
+RUN apk add --no-cache nftables iptables iptables-legacy
+COPY --from=build /sidetrack /usr/local/bin/sidetrack
+ENTRYPOINT ["/usr/local/bin/sidetrack"]
+CMD ["init"]
 
 FROM gcr.io/distroless/static-debian12:nonroot
 LABEL org.opencontainers.image.title="Sidetrack" \

@@ -104,7 +104,7 @@ fn stamping(criterion: &mut Criterion, table: &Table) -> Result<(), Failed> {
         criterion.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let mut fields = black_box(&fields).clone();
-                stamp(&mut fields, black_box(&identity), &table.estate.carriers, || 7);
+                stamp(&mut fields, black_box(&identity), &table.estate, None, None, || 7);
                 fields
             });
         });

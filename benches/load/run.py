@@ -2,6 +2,7 @@
 """Sidetrack beside nginx and HAProxy in one run: CPU time per request, in interleaved rounds. See docs/performance.md."""
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -53,18 +54,25 @@ class Case:
 
 def main():
     arguments = read_arguments()
+    with opened(arguments) as bench:
+        results = bench.run()
+    show(results, arguments)
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump({"machine": machine(arguments), "arguments": vars(arguments), "results": results}, file, indent=1)
+
+
+@contextlib.contextmanager
+def opened(arguments):
+    """A bench with a folder of its own and as many files as the system allows; it ends with its processes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with tempfile.TemporaryDirectory(prefix="sidetrack-load-") as folder:
         bench = Bench(arguments, folder, hard)
         try:
-            results = bench.run()
+            yield bench
         finally:
             bench.close()
-    show(results, arguments)
-    if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump({"machine": machine(arguments), "arguments": vars(arguments), "results": results}, file, indent=1)
 
 
 def read_arguments():
@@ -140,10 +148,15 @@ class Bench:
         os.chmod(self.key, 0o644)
         self.upstream_ports = {version: free_port() for version in ("h1", "h2")}
         place = self.place("upstream", "h1", 0)
-        self.upstream = self.start(targets.responder(place), LOAD_CPU, "upstream")
-        self.start(targets.grpc_responder(place), LOAD_CPU, "grpc")
-        for port in self.upstream_ports.values():
-            wait_for(lambda: connects(port), self.upstream, f"{folder}/upstream.log")
+        self.upstreams = [self.start_upstream(targets.responder(place), "h1")]
+        if "grpc" in arguments.jobs.split(","):
+            self.upstreams.append(self.start_upstream(targets.grpc_responder(place), "h2"))
+
+    def start_upstream(self, command, version):
+        name = f"upstream-{version}"
+        process = self.start(command, LOAD_CPU, name)
+        wait_for(lambda: connects(self.upstream_ports[version]), process, f"{self.folder}/{name}.log")
+        return process
 
     def place(self, name, job, routes):
         """A folder and ports of its own for one process."""
@@ -200,7 +213,7 @@ class Bench:
         cpus, self.load_cpus = PROXY_CPU, LOAD_CPU
         if case.job == "cores":
             cpus, self.load_cpus = "0,1" if "2 workers" in name else "0", f"2-{os.cpu_count() - 1}"
-        for pid in family(self.upstream.pid):
+        for pid in [pid for upstream in self.upstreams for pid in family(upstream.pid)]:
             os.sched_setaffinity(pid, cpu_set(self.load_cpus))
         command = targets.TARGETS[name](place, self.arguments)
         begun = time.monotonic()
@@ -254,7 +267,7 @@ class Bench:
         pin = ["taskset", "-c", self.load_cpus]
         running = [
             subprocess.Popen(
-                pin + targets.load_command(place, pair, each, seconds, rate / len(pairs), f"{place.folder}/{number}.times"),
+                pin + targets.load_command(place, pair, each, seconds, rate / len(pairs), self.times(number)),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
@@ -273,12 +286,20 @@ class Bench:
             total = [sum(pair) for pair in zip(total, counted(place, text))]
         return total
 
+    def times(self, number):
+        """Where a load generator says how long each request took: not beside a configuration, whose folder is watched."""
+        return f"{self.folder}/{number}.times"
+
     def latency(self, place, pairs):
         """Microseconds until an answer, at a rate that no target finds hard."""
+        # A load generator writes on where the last one ended.
+        for number in range(len(pairs)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.times(number))
         self.load(place, pairs, self.arguments.seconds, self.arguments.rate)
         times = []
         for number in range(len(pairs)):
-            with open(f"{place.folder}/{number}.times") as lines:
+            with open(self.times(number)) as lines:
                 times += [int(line.split("\t")[2]) for line in lines]
         cuts = statistics.quantiles(times, n=100)
         return {"p50_us": round(cuts[49]), "p99_us": round(cuts[98]), "at_rate": round(len(times) / self.arguments.seconds)}

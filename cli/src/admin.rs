@@ -35,6 +35,11 @@ pub(crate) struct Said {
 }
 
 impl Admin {
+    /// The proxy with this admin address.
+    pub(crate) fn at(address: &str, token_file: Option<PathBuf>) -> Self {
+        Self { admin: address.to_owned(), token_file }
+    }
+
     /// The file with a token, if one is set.
     pub(crate) fn token_file(&self) -> Option<&Path> {
         self.token_file.as_deref()

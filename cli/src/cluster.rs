@@ -74,7 +74,7 @@ impl Controller {
         let to = format!("{}:{}", uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(443));
         let tls = match &self.ca {
             Some(file) => client::trust(file)?,
-            None => client::trust_of_system()?,
+            None => client::trust_of_system("--controller-ca")?,
         };
         Ok(Some(Asker { base: base.to_owned(), to, tls, token_file: token_file.map(Path::to_owned) }))
     }

@@ -1,4 +1,8 @@
-//! `sidetrack explain`: what a running proxy would do with a request, step by step and why. Nothing is sent upstream.
+//! `sidetrack explain`: what a running proxy would do with a request, step by step and why, and nothing is sent upstream; or,
+//! with `--send`, which way the real request went.
+
+mod chain;
+mod send;
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -19,17 +23,19 @@ pub(crate) struct Options {
     /// A header line of the request; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header_line)]
     headers: Vec<String>,
-    /// Its method
-    #[arg(short = 'X', long = "request", value_name = "METHOD", default_value = "GET")]
-    method: String,
+    /// Its method [default: GET; POST with --data]
+    #[arg(short = 'X', long = "request", value_name = "METHOD")]
+    method: Option<String>,
     /// The address that the client would have
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", conflicts_with = "send")]
     client: Option<IpAddr>,
-    /// Print the answer of the proxy as one JSON object
+    /// Print what is known as one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     admin: Admin,
+    #[command(flatten)]
+    sending: send::Sending,
 }
 
 fn header_line(line: &str) -> Result<String, String> {
@@ -41,6 +47,9 @@ fn header_line(line: &str) -> Result<String, String> {
 
 /// Asks and prints.
 pub(crate) fn run(options: &Options) -> ExitCode {
+    if options.sending.send {
+        return send::run(options);
+    }
     match options.admin.ask(Method::GET, &target(options), String::new()) {
         Ok(said) if options.json => out::say(&said.text),
         Ok(said) => out::say(&page(options, &said.document, Style::new())),
@@ -48,8 +57,29 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     }
 }
 
+impl Options {
+    fn method(&self) -> &str {
+        match (&self.method, self.sending.has_body()) {
+            (Some(method), _) => method,
+            (None, true) => "POST",
+            (None, false) => "GET",
+        }
+    }
+
+    /// The request for people, and an empty line.
+    fn request(&self) -> String {
+        let mut text = format!("{} {}\n", self.method(), self.url);
+        for line in &self.headers {
+            let _ = writeln!(text, "{line}");
+        }
+        text.push('\n');
+        text
+    }
+}
+
 fn target(options: &Options) -> String {
-    let mut target = format!("/v1/explain?url={}&method={}", encoded(&options.url), encoded(&options.method));
+    let mut target =
+        format!("/v1/explain?url={}&method={}", encoded(&options.url), encoded(options.method()));
     for line in &options.headers {
         target.push_str("&header=");
         target.push_str(&encoded(line));
@@ -63,11 +93,7 @@ fn target(options: &Options) -> String {
 
 /// The answer for people: the request, every step, and the end of it.
 fn page(options: &Options, said: &Value, style: Style) -> String {
-    let mut page = format!("{} {}\n", options.method, options.url);
-    for line in &options.headers {
-        let _ = writeln!(page, "{line}");
-    }
-    page.push('\n');
+    let mut page = options.request();
     let mut before = "";
     for step in said.get("steps").and_then(Value::as_array).into_iter().flatten() {
         let name = text(step, "step");

@@ -1,15 +1,13 @@
 //! `sidetrack gateway`: runs the proxy.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use sidetrack_proxy::app::{self, Link, StartError};
-use sidetrack_proxy::source::stream::Controller;
+use sidetrack_proxy::source::origin::Origin;
 
 use crate::BAD_CONFIGURATION;
-
-/// Where a pod finds the token that is meant for the controller, if it is given one.
-const PROJECTED_TOKEN: &str = "/var/run/secrets/sidetrack/token";
+use crate::following::Following;
 
 /// What `gateway` is asked.
 #[derive(clap::Args)]
@@ -17,60 +15,28 @@ pub(crate) struct Options {
     /// The configuration file
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
-    /// The controller to follow; it says which services, routes and previews there are, and the file must not
-    #[arg(long, env = "SIDETRACK_CONTROLLER", value_name = "URL", help_heading = "Controller")]
-    controller: Option<String>,
-    /// PEM roots to prove the controller with [default: the system's]
-    #[arg(
-        long,
-        env = "SIDETRACK_CONTROLLER_CA",
-        value_name = "FILE",
-        requires = "controller",
-        help_heading = "Controller"
-    )]
-    controller_ca: Option<PathBuf>,
-    /// The token to show to the controller; read again when it is replaced
-    /// [default: /var/run/secrets/sidetrack/token, if it is there]
-    #[arg(
-        long,
-        env = "SIDETRACK_CONTROLLER_TOKEN",
-        value_name = "FILE",
-        requires = "controller",
-        help_heading = "Controller"
-    )]
-    controller_token: Option<PathBuf>,
-    /// The name of this proxy, unique among those of the controller [default: POD_NAME, else the host's name]
-    #[arg(long, env = "SIDETRACK_NODE", value_name = "NAME", help_heading = "Controller")]
-    node: Option<String>,
+    #[command(flatten)]
+    following: Following,
 }
 
 /// Runs until a signal or a successor ends it.
 pub(crate) fn run(options: Options) -> ExitCode {
-    let Options { config, controller, controller_ca, controller_token, node } = options;
-    let controller = controller.map(|url| {
-        let projected = Path::new(PROJECTED_TOKEN);
-        let token = controller_token.or_else(|| projected.exists().then(|| projected.to_owned()));
-        Controller::new(&url, controller_ca, token, &node.unwrap_or_else(own_name))
-    });
-    let controller = match controller.transpose() {
+    serve(&options.config, options.following)
+}
+
+/// Runs a proxy with this configuration until a signal or a successor ends it.
+pub(crate) fn serve(origin: impl Into<Origin>, following: Following) -> ExitCode {
+    let controller = match following.controller() {
         Ok(controller) => controller,
         Err(wrong) => {
             eprintln!("{wrong}");
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
-    match app::run(&config, controller, Link::default()) {
+    match app::run(origin, controller, Link::default()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
-}
-
-/// The name of this pod, or of this host.
-fn own_name() -> String {
-    std::env::var("POD_NAME")
-        .ok()
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
 }
 
 /// Says why a proxy did not start, and gives the exit code of that.

@@ -12,11 +12,17 @@ mod controller;
 #[cfg(feature = "kubernetes")]
 mod crd;
 mod demo;
+mod doctor;
 mod explain;
+mod following;
 mod gateway;
+mod init;
 mod out;
 mod preview;
 mod schema;
+mod sidecar;
+#[cfg(feature = "kubernetes")]
+mod take_down;
 mod wait;
 
 use std::path::PathBuf;
@@ -63,6 +69,18 @@ enum Command {
             sidetrack gateway -c sidetrack.yaml --controller https://sidetrack-controller.sidetrack.svc:9443"
     )]
     Gateway(gateway::Options),
+    /// Run the proxy in front of one workload and for its calls
+    ///
+    /// In a pod, `sidetrack init` has redirected the connections of the pod to it. Calls with a preview's key reach the forks
+    /// of that preview; a fork's own calls that carry no key get its key. What is no HTTP passes as it is. SIGTERM drains what
+    /// comes in, while calls go on.
+    #[command(
+        after_help = "Examples:\n  sidetrack sidecar --service checkout.shop --controller https://sidetrack-controller.sidetrack.svc:9443\n  \
+            sidetrack sidecar --service checkout.shop --key 42 --app-port 8081 --inbound-port 8080 --controller https://...\n  \
+            sidetrack sidecar -c sidecar.yaml\n\n\
+            Exit codes: 0 ended by a signal; 1 an address can't be had; 64 an option or the configuration is wrong"
+    )]
+    Sidecar(Box<sidecar::Options>),
     /// Check a configuration file and everything it names; exits 0 or 64
     #[command(after_help = "Example:\n  sidetrack check -c sidetrack.yaml && echo good")]
     Check {
@@ -85,12 +103,21 @@ enum Command {
     Demo(demo::Options),
     /// Ask a running proxy what it would do with a request, and why
     ///
-    /// Nothing is sent upstream. A request that the proxy would refuse is explained too.
+    /// Nothing is sent upstream, and a request that the proxy would refuse is explained too. With --send the real request
+    /// goes out, and every hop that it met is told.
     #[command(after_help = "Examples:\n  sidetrack explain http://pr-42.preview.localhost/api/checkout\n  \
             sidetrack explain https://shop.example.com/ -H 'X-PR-ID: 42' --client 10.1.2.3\n  \
-            sidetrack explain http://preview.localhost/ -H 'X-PR-ID: 42' --json | jq .reason\n\n\
-            Exit codes: 0 answered; 1 the proxy can't be reached, or refuses to answer")]
+            sidetrack explain http://preview.localhost/ -H 'X-PR-ID: 42' --json | jq .reason\n  \
+            sidetrack explain --send http://preview.localhost:8080/ -H 'X-PR-ID: 42'\n\n\
+            Exit codes: 0 answered; 1 nobody can be reached, or the proxy refuses to answer")]
     Explain(explain::Options),
+    /// Say which services lose the key on the way to others, what they hand on, and how to mend it
+    ///
+    /// Sidecars know both ends of a call, waypoints the callee alone. They have counted since they started.
+    #[command(after_help = "Examples:\n  sidetrack doctor --admin 127.0.0.1:15090\n  \
+            sidetrack doctor --admin 10.0.0.7:15090 --admin 10.0.0.8:15090 --token-file token --lang go\n\n\
+            Exit codes: 0 nothing is lost; 1 something is; 2 a proxy can't be reached, or refuses to answer")]
+    Doctor(doctor::Options),
     /// List, set and remove previews of a running proxy
     #[command(subcommand, after_help = "Exit codes: 0 done; 1 the proxy can't be reached, or refuses")]
     Preview(preview::Command),
@@ -124,6 +151,17 @@ enum Command {
         after_help = "Examples:\n  sidetrack crd | kubectl create -f -       # below Kubernetes 1.25 with --validate=false\n  sidetrack crd --docs > docs/preview.md"
     )]
     Crd(crd::Options),
+    /// Take all waypoints of a cluster away, before the controller is
+    ///
+    /// Without a controller nobody puts back the Services that point to waypoints. The controllers are asked to, and it is
+    /// waited until they have; they go on afterwards, unless they are deleted within a minute and a half. The chart does this
+    /// before `helm uninstall` removes anything.
+    #[cfg(feature = "kubernetes")]
+    #[command(
+        after_help = "Example:\n  sidetrack take-down --namespace sidetrack && kubectl delete -f sidetrack.yaml\n\n\
+            Exit codes: 0 none is left; 1 some are, and which is printed"
+    )]
+    TakeDown(take_down::Options),
     /// Run the controller of a cluster
     #[cfg(not(feature = "kubernetes"))]
     #[command(hide = true)]
@@ -132,6 +170,20 @@ enum Command {
     #[cfg(not(feature = "kubernetes"))]
     #[command(hide = true)]
     Crd(absent::Anything),
+    /// Take all waypoints of a cluster away, before the controller is
+    #[cfg(not(feature = "kubernetes"))]
+    #[command(hide = true)]
+    TakeDown(absent::Anything),
+    /// Let the traffic of a pod come by its sidecar
+    ///
+    /// For an init container, as root with CAP_NET_ADMIN: what comes in goes to the sidecar's inbound port, what the app
+    /// calls to its outbound port, over IPv4 and IPv6. A second run replaces the rules of the first.
+    #[command(
+        after_help = "Examples:\n  sidetrack init\n  sidetrack init --exclude-inbound 9090 --exclude-outbound 5432,6379 --exclude-cidr 10.8.0.0/16\n  \
+            sidetrack init --print\n\n\
+            Exit codes: 0 done; 69 neither nft nor iptables is here, or the kernel can't; 77 the right is missing"
+    )]
+    Init(init::Options),
     /// Print a script that lets a shell complete commands and options
     #[command(
         after_help = "Examples:\n  sidetrack completions bash > ~/.local/share/bash-completion/completions/sidetrack\n  \
@@ -151,20 +203,27 @@ fn main() -> ExitCode {
     log(&arguments);
     match arguments.command {
         Command::Gateway(options) => gateway::run(options),
+        Command::Sidecar(options) => sidecar::run(*options),
         Command::Check { config } => check::run(&config),
         Command::Schema => schema::run(),
         Command::Demo(options) => demo::run(&options),
         Command::Explain(options) => explain::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Preview(command) => preview::run(&command),
         Command::Wait(options) => wait::run(&options),
+        Command::Init(options) => init::run(options),
         #[cfg(feature = "kubernetes")]
         Command::Controller(options) => controller::run(*options),
         #[cfg(feature = "kubernetes")]
         Command::Crd(options) => crd::run(&options),
+        #[cfg(feature = "kubernetes")]
+        Command::TakeDown(options) => take_down::run(&options),
         #[cfg(not(feature = "kubernetes"))]
         Command::Controller(anything) => absent::run("controller", &anything),
         #[cfg(not(feature = "kubernetes"))]
         Command::Crd(anything) => absent::run("crd", &anything),
+        #[cfg(not(feature = "kubernetes"))]
+        Command::TakeDown(anything) => absent::run("take-down", &anything),
         Command::Completions { shell } => completions::run(shell, Arguments::command()),
     }
 }

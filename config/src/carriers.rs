@@ -23,6 +23,8 @@ pub enum Carrier {
     Cookie,
     /// The host of `Origin`.
     Origin,
+    /// The id of a trace that a gateway began, or an id that a sidecar saw come in with a key.
+    Trace,
 }
 
 impl Carrier {
@@ -38,6 +40,7 @@ impl Carrier {
             Self::Alias => "alias",
             Self::Cookie => "cookie",
             Self::Origin => "origin",
+            Self::Trace => "trace",
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod carriers;
+mod context;
 mod controller;
 mod files;
 mod grammar;
@@ -170,9 +171,15 @@ fn config(document: &Document, owner: Owner, report: &mut Report<'_>) -> Config 
     if owner == Owner::Controller {
         controller::refuse_its_own(document, report);
     }
-    let carriers = carriers::carriers(&document.carriers, report);
+    let role = match document.role {
+        None | Some(document::Role::Gateway) => Role::Gateway,
+        Some(document::Role::Waypoint) => Role::Waypoint,
+        Some(document::Role::Sidecar) => Role::Sidecar,
+    };
+    let carriers = carriers::carriers(&document.carriers, role, report);
     let domains = routes::domains(&document.domains, &carriers, report);
-    let listeners = listeners::listeners(document.listeners.as_deref().unwrap_or_default(), owner, report);
+    let mut listeners =
+        listeners::listeners(document.listeners.as_deref().unwrap_or_default(), owner, role, report);
     let admin = listeners::admin(document.admin.as_ref(), &listeners, report);
     let access = access::access(document.access.as_ref(), &At::ROOT.key("access"), &carriers, report);
     let services = services::services(&document.services, report);
@@ -181,10 +188,8 @@ fn config(document: &Document, owner: Owner, report: &mut Report<'_>) -> Config 
     let context = previews::Context { services: &services, carriers: &carriers, taken: &taken };
     let previews = previews::previews(&document.previews, &context, &domains, report);
     warn(document, owner, &listeners, report);
-    let role = match document.role {
-        None | Some(document::Role::Gateway) => Role::Gateway,
-        Some(document::Role::Waypoint) => Role::Waypoint,
-    };
+    listeners::places(document, &mut listeners, role, (owner, &services), report);
+    let workload = listeners::workload(document, role, (owner, &services), &carriers, report);
     let previews_dir = files::previews_dir(document.previews_dir.as_ref(), report);
     Config {
         listeners,
@@ -199,6 +204,8 @@ fn config(document: &Document, owner: Owner, report: &mut Report<'_>) -> Config 
         previews_dir,
         state_dir: files::state_dir(document.state_dir.as_ref(), report),
         role,
+        workload,
+        context: context::context(&document.context, role, owner, report),
         limits: limits::limits(&document.limits, report),
         access_log: files::access_log(document.access_log.as_ref(), report),
         workers: document.workers.and_then(|count| usize::try_from(count).ok()?.try_into().ok()),
@@ -210,7 +217,9 @@ fn config(document: &Document, owner: Owner, report: &mut Report<'_>) -> Config 
 fn unknown_preview(written: Option<document::UnknownPreview>, role: Role) -> UnknownPreview {
     match (written, role) {
         (Some(document::UnknownPreview::Reject), _) | (None, Role::Gateway) => UnknownPreview::Reject,
-        (Some(document::UnknownPreview::Baseline), _) | (None, Role::Waypoint) => UnknownPreview::Baseline,
+        (Some(document::UnknownPreview::Baseline), _) | (None, Role::Waypoint | Role::Sidecar) => {
+            UnknownPreview::Baseline
+        }
     }
 }
 
@@ -230,7 +239,8 @@ fn warn(document: &Document, owner: Owner, listeners: &[crate::model::Listener],
             "at least one, or every request is `no_route`",
         );
     }
-    if document.access.is_some() {
+    let inside = matches!(document.role, Some(document::Role::Waypoint | document::Role::Sidecar));
+    if document.access.is_some() || inside {
         return;
     }
     for (index, listener) in listeners.iter().enumerate() {

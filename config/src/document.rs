@@ -13,15 +13,16 @@ pub mod text;
 
 pub use services::{HealthCheck, OnForkDown, Preview, Protocol, Route, Service, Timeouts, UpstreamTls};
 use text::{
-    Address, CarrierName, CertificateName, Domain, Duration, FilePath, HeaderName, Network, Size, ToolName,
+    Address, CarrierName, CertificateName, Domain, Duration, FilePath, HeaderName, Key, Network, Size,
+    ToolName, TraceFormat,
 };
 
 /// The configuration of one Sidetrack proxy.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("required" = ["listeners"]))]
 pub struct Document {
-    /// Where clients connect, at least one.
+    /// Where clients connect, at least one. A waypoint that follows a controller needs none: it opens the ports that it is
+    /// sent, on the IP address of its first listener, else on all.
     #[schemars(length(min = 1))]
     pub listeners: Option<Vec<Listener>>,
     /// The admin listener: health, metrics, the table and its previews.
@@ -53,6 +54,11 @@ pub struct Document {
     /// Where this proxy stands.
     #[schemars(extend("default" = "gateway"))]
     pub role: Option<Role>,
+    /// The workload that a sidecar belongs to. For `role: sidecar` only.
+    pub sidecar: Option<Workload>,
+    /// How the key survives applications that hand on less than all carriers.
+    #[serde(default)]
+    pub context: Context,
     /// Limits and time-outs; each has a default.
     #[serde(default)]
     pub limits: Limits,
@@ -77,6 +83,53 @@ pub struct Listener {
     /// Peers whose `X-Forwarded-*`, `Forwarded` and `X-Request-Id` are believed.
     #[serde(default)]
     pub trusted_proxies: Vec<Network>,
+    /// Everything that comes in here is for this service, whatever its host and path. Without it they say which.
+    pub service: Option<String>,
+    /// Of a sidecar: whether requests come in to its workload, or go out from it.
+    pub direction: Option<Direction>,
+    /// Connections were redirected here by the system (iptables, nftables), and where they were meant to go is asked
+    /// of it.
+    #[schemars(extend("default" = false))]
+    pub redirected: Option<bool>,
+    /// What is spoken here.
+    #[schemars(extend("default" = "http"))]
+    pub protocol: Option<Spoken>,
+}
+
+/// Which way the requests of a sidecar's listener go.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Direction {
+    /// To the workload that the sidecar belongs to.
+    Inbound,
+    /// From that workload to others.
+    Outbound,
+}
+
+/// What clients of a listener speak.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Spoken {
+    /// HTTP.
+    Http,
+    /// Something else: bytes pass as they are, to the baseline.
+    Tcp,
+    /// HTTP where it looks like that, else bytes. Whoever speaks first is heard first.
+    Detect,
+}
+
+/// The workload that a sidecar belongs to.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("required" = ["service"]))]
+pub struct Workload {
+    /// The service that it is an endpoint of; several are separated by commas.
+    pub service: Option<String>,
+    /// The key of the preview that it is a fork of. Without it: the baseline.
+    pub key: Option<Key>,
+    /// The port of the workload on 127.0.0.1, where connections are not redirected to this sidecar but made to it.
+    #[schemars(range(min = 1))]
+    pub app: Option<u16>,
 }
 
 /// Where certificates come from: one of the two; with `--controller` neither, where the controller's suffice.
@@ -163,6 +216,10 @@ pub struct Carriers {
     /// Other tools whose carriers are read too.
     #[serde(default)]
     pub aliases: Vec<ToolName>,
+    /// Clients whose carriers are read. What others send in header fields is taken out, so that their requests have no key,
+    /// and a key in their URL is `access_denied`; so is a key beside `X-PR-Strict: 1`, which forbids the baseline. Without it:
+    /// everybody's are read. For gateways only.
+    pub from: Option<Vec<Network>>,
 }
 
 /// The name of a carrier, or `false`.
@@ -217,8 +274,68 @@ pub enum UnknownPreview {
 pub enum Role {
     /// At the edge.
     Gateway,
-    /// In front of services inside.
+    /// In front of services inside, each on a port of its own.
     Waypoint,
+    /// In front of one workload and behind it.
+    Sidecar,
+}
+
+/// How the key survives applications that hand on less than all carriers.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Context {
+    /// A file with secrets, one a line: the first one writes, all are read. All proxies of an estate have the same. A
+    /// gateway without it makes one under `stateDir`; a waypoint or sidecar without it reads no key from a trace id. Where
+    /// a controller is followed, that one's count without it.
+    pub key_file: Option<FilePath>,
+    /// Whether a trace that this proxy begins says the key in its id.
+    #[schemars(extend("default" = true))]
+    pub trace: Option<bool>,
+    /// Whether a waypoint or sidecar reads the key from a trace id of which only 64 bits came.
+    #[schemars(extend("default" = false))]
+    pub trace64: Option<bool>,
+    /// Whether a trace that this proxy begins is sampled.
+    #[schemars(extend("default" = true))]
+    pub sampled: Option<bool>,
+    /// In which formats a trace that says the key is told beside `traceparent`, for applications that hand on nothing else.
+    #[schemars(extend("default" = ["b3", "datadog"]))]
+    pub formats: Option<Vec<TraceFormat>>,
+    /// Whether keys are signed with those secrets on their way onward: by a gateway, and by a waypoint or sidecar that takes
+    /// signed ones only.
+    #[schemars(extend("default" = false))]
+    pub sign: Option<bool>,
+    /// Which keys a waypoint or sidecar takes. One that follows a controller takes none before that has sent its secrets.
+    #[schemars(extend("default" = "any"))]
+    pub require: Option<Required>,
+    /// How long a sidecar remembers which ids came in with which key; 0: not at all.
+    #[schemars(extend("default" = "30s"))]
+    pub remember: Option<Duration>,
+    /// How many ids a sidecar remembers at once.
+    #[schemars(range(min = 1, max = 10_000_000), extend("default" = 65_536))]
+    pub remember_entries: Option<u32>,
+    /// IP and port (UDP) where proxies inside report their receipts to this gateway; port 0 takes a free one. Without it:
+    /// nowhere.
+    pub reports: Option<Address>,
+    /// The address that they are told, where it is another one. Where `reports` is on every address: the environment's
+    /// `POD_IP`.
+    pub reports_as: Option<Address>,
+    /// Networks of gateways that this proxy reports to.
+    #[schemars(extend("default" = ["127.0.0.0/8", "::1/128"]))]
+    pub report_to: Option<Vec<Network>>,
+    /// Domains that belong to the estate, besides `domains`. Calls of a sidecar's workload to hosts elsewhere, which are
+    /// no service that is known either, leave it without any key.
+    #[schemars(extend("default" = ["svc.cluster.local", "svc"]))]
+    pub declared_domains: Option<Vec<Domain>>,
+}
+
+/// Which keys a waypoint or sidecar takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Required {
+    /// Any.
+    Any,
+    /// Those that a gateway of this estate has signed, or hidden in a trace id. Others are `access_denied`.
+    Signed,
 }
 
 /// Limits and time-outs. 0 means: by memory and descriptors for `max...`, none for times.
@@ -228,6 +345,9 @@ pub struct Limits {
     /// How long a drain may take before what is left is cut.
     #[schemars(extend("default" = "30s"))]
     pub drain_timeout: Option<Duration>,
+    /// How long an answer may go on whose request would get another target by now; 0: to its own end.
+    #[schemars(extend("default" = "30s"))]
+    pub decision_drain: Option<Duration>,
     /// How long a request waits for an endpoint of a fork with `onForkDown: hold`.
     #[schemars(extend("default" = "30s"))]
     pub hold_timeout: Option<Duration>,

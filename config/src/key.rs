@@ -98,7 +98,8 @@ pub fn strip_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_bytes().hash(state);
+        // Without its length, which only keys that are hashed with others need.
+        state.write(self.as_bytes());
     }
 }
 

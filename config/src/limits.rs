@@ -9,6 +9,8 @@ use std::time::Duration;
 pub struct Limits {
     /// How long a drain may take before what is left is cut: a rolling restart waits for this.
     pub drain_timeout: Duration,
+    /// How long an answer may go on whose request would get another target by now; zero: to its own end.
+    pub decision_drain: Duration,
     /// How long a request waits for an endpoint of a sleeping fork.
     pub hold_timeout: Duration,
     /// How many requests may wait so at once.
@@ -69,6 +71,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             drain_timeout: Duration::from_secs(30),
+            decision_drain: Duration::from_secs(30),
             hold_timeout: Duration::from_secs(30),
             hold_requests: 512,
             hold_bytes: 8 << 20,

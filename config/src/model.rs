@@ -4,8 +4,8 @@ mod route;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,6 +47,10 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Edge of the estate, or in front of services inside it.
     pub role: Role,
+    /// The workload that a sidecar belongs to; present exactly where the role is [`Role::Sidecar`].
+    pub workload: Option<Workload>,
+    /// How the key survives applications that hand on less than all carriers.
+    pub context: Context,
     /// Every limit and time-out.
     pub limits: Limits,
     /// The access log.
@@ -68,6 +72,69 @@ pub struct Listener {
     pub proxy_protocol: Vec<IpNet>,
     /// Peers whose `X-Forwarded-*`, `Forwarded` and `X-Request-Id` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What decides about the service of a request that comes in here.
+    pub place: Place,
+    /// Whether where connections were meant to go is asked of the system, which redirected them.
+    pub redirected: bool,
+    /// What is spoken here.
+    pub spoken: Spoken,
+}
+
+impl Listener {
+    /// A plain listener of HTTP at the edge, in clear.
+    pub const fn plain(address: SocketAddr) -> Self {
+        Self {
+            address,
+            tls: None,
+            proxy_protocol: Vec::new(),
+            trusted_proxies: Vec::new(),
+            place: Place::Edge,
+            redirected: false,
+            spoken: Spoken::Http,
+        }
+    }
+}
+
+/// What decides about the service of a request, by the listener that it came in on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Its host and path, by the routes.
+    Edge,
+    /// The listener: everything is for this service.
+    Service(Box<str>),
+    /// It is for the workload of this sidecar.
+    Inbound,
+    /// It is a call of the workload of this sidecar: to this service, or to whichever its destination or host says.
+    Outbound(Option<Box<str>>),
+}
+
+/// What clients of a listener speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spoken {
+    /// HTTP.
+    Http,
+    /// Something else.
+    Tcp,
+    /// HTTP where it looks like that.
+    Detect,
+}
+
+/// The workload that a sidecar belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// The services that it is an endpoint of, at least one.
+    pub services: Vec<Box<str>>,
+    /// The key of the preview that it is a fork of; `None`: the baseline.
+    pub key: Option<Key>,
+    /// Its port on 127.0.0.1, where that is known.
+    pub app: Option<NonZeroU16>,
+}
+
+impl Workload {
+    /// The first of its services.
+    pub fn service(&self) -> &str {
+        self.services.first().map_or("", AsRef::as_ref)
+    }
 }
 
 /// Where a listener's certificates come from.
@@ -133,9 +200,16 @@ pub struct Carriers {
     pub origin: bool,
     /// Other tools whose carriers are read too.
     pub aliases: Vec<Tool>,
+    /// Clients whose carriers are read; `None`: everybody's.
+    pub from: Option<Vec<IpNet>>,
 }
 
 impl Carriers {
+    /// Whether `client` may name previews.
+    pub fn trusts(&self, client: IpAddr) -> bool {
+        self.from.as_ref().is_none_or(|from| contains(from, client))
+    }
+
     /// The prefix that a key may be written with in any carrier.
     pub fn prefix(&self) -> &str {
         self.host_prefix.as_deref().unwrap_or(crate::key::DEFAULT_PREFIX)
@@ -187,6 +261,76 @@ pub enum Role {
     Gateway,
     /// In front of services inside: leaves the forwarded headers as they came.
     Waypoint,
+    /// In front of one workload and behind it: leaves them, too.
+    Sidecar,
+}
+
+/// How the key survives applications that hand on less than all carriers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// The secrets of `keyFile`, at least one: the first one writes, all are read. `None`: no such file was named.
+    pub secrets: Option<Vec<Secret>>,
+    /// Whether a trace that this proxy begins says the key in its id.
+    pub trace: bool,
+    /// Whether the key is read from a trace id of which only 64 bits came.
+    pub trace64: bool,
+    /// Whether a trace that this proxy begins is sampled.
+    pub sampled: bool,
+    /// In which formats such a trace is told beside `traceparent`.
+    pub formats: Vec<TraceFormat>,
+    /// Whether the keys of what is forwarded are signed.
+    pub sign: bool,
+    /// Whether only signed keys are taken.
+    pub require_signed: bool,
+    /// How long a sidecar remembers which ids came in with which key; zero: not at all.
+    pub remember: Duration,
+    /// How many ids it remembers at once.
+    pub remember_entries: usize,
+    /// Where proxies inside report their receipts to this gateway (UDP); `None`: nowhere.
+    pub reports: Option<SocketAddr>,
+    /// The address that they are told, where it is another one; port 0 is that of `reports`.
+    pub reports_as: Option<SocketAddr>,
+    /// Networks of gateways that this proxy reports to.
+    pub report_to: Vec<IpNet>,
+    /// Domains that belong to the estate, besides [`Config::domains`]; lower case.
+    pub declared_domains: Vec<Box<str>>,
+}
+
+/// How a trace is told beside `traceparent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TraceFormat {
+    /// `b3`, and `X-B3-TraceId`, `X-B3-SpanId`, `X-B3-Sampled`.
+    B3,
+    /// `x-datadog-trace-id` and the fields that belong to it.
+    Datadog,
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self {
+            secrets: None,
+            trace: true,
+            trace64: false,
+            sampled: true,
+            sign: false,
+            require_signed: false,
+            formats: vec![TraceFormat::B3, TraceFormat::Datadog],
+            // Longer than a call that a person waits for, and soon over.
+            remember: Duration::from_secs(30),
+            remember_entries: 65_536,
+            reports: None,
+            reports_as: None,
+            report_to: loopback(),
+            declared_domains: ["svc.cluster.local", "svc"].map(Box::from).to_vec(),
+        }
+    }
+}
+
+/// This machine. A request must not be able to make proxies send to anybody else, unless the file says so.
+fn loopback() -> Vec<IpNet> {
+    let net = |ip: IpAddr, length| IpNet::new(ip, length).ok();
+    let v4 = net(Ipv4Addr::new(127, 0, 0, 0).into(), 8);
+    [v4, net(Ipv6Addr::LOCALHOST.into(), 128)].into_iter().flatten().collect()
 }
 
 /// A named service of the estate.
@@ -206,6 +350,8 @@ pub struct Service {
     pub timeouts: Timeouts,
     /// What `Host` says upstream.
     pub host: HostRewrite,
+    /// Where callers inside a cluster reach it; none where a file says what it is.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// What an upstream speaks.

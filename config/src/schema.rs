@@ -77,7 +77,6 @@ mod tests {
         assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
         assert_eq!(schema["title"], "Sidetrack configuration");
         assert_eq!(schema["description"], "The configuration of one Sidetrack proxy.");
-        assert_eq!(schema["required"], json!(["listeners"]));
         assert_eq!(schema["properties"]["workers"]["minimum"], 1);
         assert_eq!(schema["properties"]["admin"]["$ref"], "#/$defs/Admin");
         assert_eq!(schema["properties"]["previews"]["type"], json!(["object", "null"]));

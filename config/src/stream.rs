@@ -40,10 +40,15 @@ pub enum Item {
     Gone(Gone),
     /// A certificate for TLS listeners.
     Certificate(Certificate),
+    /// A port of waypoints.
+    Port(Port),
+    /// The secrets that gateways and the proxies inside share.
+    Secrets(Secrets),
 }
 
 impl Item {
-    /// Its name in the table: `service/NAME`, `route/NAME`, `preview/KEY`, `gone/KEY`, `certificate/NAME`.
+    /// Its name in the table: `service/NAME`, `route/NAME`, `preview/KEY`, `gone/KEY`, `certificate/NAME`,
+    /// `port/NAMESPACE/PORT`, `secrets/context`.
     pub fn id(&self) -> String {
         match self {
             Self::Service(service) => format!("service/{}", service.name),
@@ -51,6 +56,8 @@ impl Item {
             Self::Preview(preview) => format!("preview/{}", preview.key),
             Self::Gone(gone) => format!("gone/{}", gone.key),
             Self::Certificate(certificate) => format!("certificate/{}", certificate.name),
+            Self::Port(port) => format!("port/{}/{}", port.namespace, port.port),
+            Self::Secrets(_) => Secrets::ID.to_owned(),
         }
     }
 }
@@ -70,6 +77,65 @@ pub struct Service {
     /// The name on its certificate, where the protocol has TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<Box<str>>,
+    /// Where callers inside a cluster reach it: each address of its Service with the number of this port. A sidecar
+    /// knows by them whom a call is for; gateways have no use for them and are not told. To a waypoint they are those of the
+    /// Service that stands for its baseline. One of them that is in `baseline`, too, is tried where none of the others can
+    /// be reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// A port of the waypoints of a namespace: everything that comes in on it is for one service of that namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Port {
+    /// The namespace.
+    pub namespace: Box<str>,
+    /// The number.
+    pub port: u16,
+    /// The service's name.
+    pub service: Box<str>,
+    /// What comes in. What is no HTTP goes to the baseline as it is.
+    #[serde(default, skip_serializing_if = "is_http")]
+    pub spoken: Spoken,
+}
+
+/// What clients of a port speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Spoken {
+    /// HTTP.
+    #[default]
+    Http,
+    /// HTTP where it looks like that.
+    Detect,
+    /// Something else.
+    Tcp,
+}
+
+/// The secrets by which proxies of an estate know trace ids and signatures of each other, at most [`Secrets::MOST`] of at
+/// least [`Secrets::SHORTEST`] visible characters: the first one writes, all are read. They travel over TLS and are kept
+/// readable for their owner only. A file that a proxy's own configuration names counts in their place.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Secrets {
+    /// The texts.
+    pub secrets: Vec<Box<str>>,
+}
+
+impl Secrets {
+    /// Their name in the table: there is one item of them.
+    pub const ID: &str = "secrets/context";
+    /// The most of them: each makes it likelier that a foreign id passes, and two are enough to change them.
+    pub const MOST: usize = 4;
+    /// Bytes of the shortest: what is shorter can be guessed.
+    pub const SHORTEST: usize = 16;
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets").field("count", &self.secrets.len()).finish()
+    }
 }
 
 /// What an upstream speaks.
@@ -492,6 +558,12 @@ impl<'de> Deserialize<'de> for TableHash {
     }
 }
 
+/// For `skip_serializing_if`, which hands over a reference.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_http(spoken: &Spoken) -> bool {
+    *spoken == Spoken::Http
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -529,6 +601,25 @@ mod tests {
         let mut empty = hash;
         empty.take("preview/42", text);
         assert_eq!(empty, TableHash::default());
+    }
+
+    #[test]
+    fn what_is_not_said_takes_no_room() {
+        let port = |spoken| Port { namespace: "shop".into(), port: 15200, service: "db.shop".into(), spoken };
+        let (open, opaque) = (Item::Port(port(Spoken::Http)), Item::Port(port(Spoken::Tcp)));
+        assert_eq!(open.id(), "port/shop/15200");
+        let json = serde_json::to_string(&open).unwrap();
+        assert_eq!(json, r#"{"port":{"namespace":"shop","port":15200,"service":"db.shop"}}"#);
+        assert_eq!(serde_json::from_str::<Item>(&json).unwrap(), open);
+        let json = serde_json::to_string(&opaque).unwrap();
+        assert!(json.contains(r#""spoken":"tcp""#), "{json}");
+        let json = r#"{"service":{"name":"a.b","protocol":"http1"}}"#;
+        let service: Item = serde_json::from_str(json).unwrap();
+        assert_eq!(
+            serde_json::to_string(&service).unwrap(),
+            json,
+            "as a controller before it would have said it"
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@
 mod estate;
 mod schema_tools;
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -21,8 +21,10 @@ use sidetrack_config::{Key, check::Checked};
 
 use estate::estate;
 
-/// Every field, each with another value than its default.
+/// Every field of a sidecar, each with another value than its default.
 const FULL: &str = include_str!("good/full.yaml");
+/// What the full file can't have, since it is a sidecar's.
+const GATEWAY: &str = include_str!("good/gateway.yaml");
 
 fn key(text: &str) -> Key {
     Key::bare(text).unwrap()
@@ -52,6 +54,10 @@ fn every_field_arrives() {
     );
     let names = ["*.preview.localhost", "preview.localhost", "127.0.0.1"].map(Box::from).to_vec();
     assert_eq!(config.listeners[1].tls, Some(Tls::SelfSigned { names }));
+    assert_eq!(config.listeners[0].place, Place::Inbound);
+    let last = &config.listeners[2];
+    assert_eq!(last.place, Place::Outbound(Some("check".into())));
+    assert_eq!((last.redirected, last.spoken), (true, Spoken::Detect));
     assert_eq!(config.admin.address.to_string(), "127.0.0.1:9999");
     assert_eq!(config.admin.token, Some(Secret(b"adm1n".to_vec())));
     assert_eq!(config.domains, ["a.preview.localhost", "preview.localhost", "b.example"].map(Box::from));
@@ -72,12 +78,37 @@ fn every_field_arrives() {
             .copied()
             .rev()
             .collect(),
+        from: None,
     };
     assert_eq!(config.carriers, carriers);
     let header = AccessHeader { name: "x-preview-token".into(), secret: Secret(b"s3cret".to_vec()) };
     assert_eq!(config.access, Some(Access { allow: vec![net("127.0.0.0/8")], header: Some(header) }));
     assert_eq!(config.unknown_preview, UnknownPreview::Reject);
-    assert_eq!(config.role, Role::Waypoint);
+    assert_eq!(config.role, Role::Sidecar);
+    let workload = Workload {
+        services: vec!["checkout".into()],
+        key: Some(Key::bare("42").unwrap()),
+        app: NonZeroU16::new(8080),
+    };
+    assert_eq!(config.workload, Some(workload));
+
+    let secrets = ["the key that writes", "the key that was"].map(|text| Secret(text.as_bytes().to_vec()));
+    let context = Context {
+        secrets: Some(secrets.to_vec()),
+        trace: false,
+        trace64: true,
+        sampled: false,
+        sign: true,
+        require_signed: true,
+        formats: vec![TraceFormat::Datadog],
+        remember: Duration::from_secs(5),
+        remember_entries: 6,
+        reports: Some("0.0.0.0:9902".parse().unwrap()),
+        reports_as: Some("10.0.0.1:9903".parse().unwrap()),
+        report_to: vec!["10.0.0.0/8".parse().unwrap()],
+        declared_domains: vec!["example.internal".into()],
+    };
+    assert_eq!(config.context, context);
 
     let checkout = Service {
         name: "checkout".into(),
@@ -98,6 +129,7 @@ fn every_field_arrives() {
             idle: Duration::from_secs(3600),
         },
         host: HostRewrite::Name("internal.example".into()),
+        addresses: Vec::new(),
     };
     let plain = |name: &str, protocol, tls: Option<UpstreamTls>, host| Service {
         name: name.into(),
@@ -111,6 +143,7 @@ fn every_field_arrives() {
             idle: Duration::from_secs(300),
         },
         host,
+        addresses: Vec::new(),
     };
     let mut checked = plain("check", Protocol::H2c, None, HostRewrite::Base);
     let (interval, timeout) = (Duration::from_secs(5), Duration::from_secs(1));
@@ -153,6 +186,7 @@ fn every_field_arrives() {
     let seconds = Duration::from_secs;
     let limits = Limits {
         drain_timeout: seconds(1),
+        decision_drain: seconds(31),
         hold_timeout: seconds(2),
         hold_requests: 3,
         hold_bytes: 4,
@@ -184,11 +218,21 @@ fn every_field_arrives() {
 
     let told: Vec<_> =
         warnings.iter().map(|warning| format!("{}: {}", warning.path, warning.message)).collect();
-    assert_eq!(told, ["previews.BR-42.parents[1]: there is no preview `7` in this file"]);
+    let expected = [
+        "previews.BR-42.parents[1]: there is no preview `7` in this file",
+        "context.reports: is for gateways, and nobody reports to this proxy",
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]
-fn the_full_file_has_every_field() {
+fn who_may_name_keys_is_a_gateways_to_say() {
+    let config = sidetrack_config::parse(std::path::Path::new("a.yaml"), GATEWAY).unwrap().config;
+    assert_eq!(config.carriers.from, Some(vec![net("10.0.0.0/8")]));
+}
+
+#[test]
+fn the_full_files_have_every_field() {
     let mut written = std::collections::BTreeSet::new();
     fn walk(value: &Value, path: &str, written: &mut std::collections::BTreeSet<String>) {
         match value {
@@ -206,8 +250,28 @@ fn the_full_file_has_every_field() {
         }
     }
     walk(&schema_tools::read(FULL), "", &mut written);
+    walk(&schema_tools::read(GATEWAY), "", &mut written);
     // A path of an item ends in `[]`, a path of the list does not.
     let fields = schema_tools::fields();
     let missing: Vec<_> = fields.iter().filter(|field| !written.contains(*field)).collect();
     assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn who_follows_a_controller_gets_the_secrets_of_it() {
+    use sidetrack_config::{Owner, check::parse_for};
+    let parse = |text: &str, owner| parse_for(std::path::Path::new("a.yaml"), text, owner);
+    for role in [
+        "{role: waypoint",
+        "{role: sidecar, listeners: [{address: '127.0.0.1:1', direction: inbound}], sidecar: {service: a}",
+    ] {
+        for context in ["{require: signed}", "{sign: true}", "{require: signed, sign: true}"] {
+            let text = format!("{role}, context: {context}}}");
+            let config =
+                parse(&text, Owner::Controller).unwrap_or_else(|problems| panic!("{problems}")).config;
+            assert_eq!(config.context.secrets, None, "{text}");
+            let problems = parse(&text, Owner::File).unwrap_err().to_string();
+            assert!(problems.contains("context.keyFile: there is no secret"), "{problems}");
+        }
+    }
 }

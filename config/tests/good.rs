@@ -12,6 +12,7 @@ mod estate;
 mod schema_tools;
 
 use std::fs;
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::time::Duration;
 
@@ -190,4 +191,62 @@ fn secrets_are_not_printed() {
     let (_folder, file) = estate(FULL);
     let printed = format!("{:?}", sidetrack_config::load(&file).unwrap());
     assert!(!printed.contains("s3cret") && !printed.contains("adm1n") && printed.contains("Secret(..)"));
+}
+
+#[test]
+fn a_sidecar_has_a_workload_and_ways_in_and_out() {
+    let config = load(
+        "listeners:
+  - {address: 127.0.0.1:1, direction: inbound, redirected: true, protocol: detect}
+  - {address: 127.0.0.1:2, direction: outbound}
+  - {address: 127.0.0.1:3, direction: outbound, service: payment, protocol: tcp}
+role: sidecar
+sidecar: {service: 'checkout, payment', key: PR-42, app: 8080}
+services: {checkout: {baseline: [127.0.0.1:9000]}, payment: {baseline: [127.0.0.1:9001]}}
+",
+    )
+    .config;
+    let places: Vec<_> = config
+        .listeners
+        .iter()
+        .map(|listener| (listener.place.clone(), listener.redirected, listener.spoken))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            (Place::Inbound, true, Spoken::Detect),
+            (Place::Outbound(None), false, Spoken::Http),
+            (Place::Outbound(Some("payment".into())), false, Spoken::Tcp),
+        ]
+    );
+    let key = Some(Key::bare("42").unwrap());
+    let services = ["checkout", "payment"].map(Box::from).to_vec();
+    assert_eq!(config.workload, Some(Workload { services, key, app: NonZeroU16::new(8080) }));
+    assert_eq!(config.context.declared_domains, ["svc.cluster.local", "svc"].map(Box::from));
+    assert_eq!(config.unknown_preview, UnknownPreview::Baseline);
+}
+
+#[test]
+fn a_listener_of_a_waypoint_belongs_to_a_service() {
+    let config = load(
+        "listeners: [{address: 127.0.0.1:1, service: shop}]
+role: waypoint
+services: {shop: {baseline: [127.0.0.1:9000]}}
+",
+    )
+    .config;
+    assert_eq!(config.listeners[0].place, Place::Service("shop".into()));
+    assert_eq!(config.workload, None);
+}
+
+#[test]
+fn a_gateway_is_reported_to_and_hops_report_to_this_machine_unless_the_file_says_more() {
+    let (_folder, path) = estate(
+        "listeners: [{address: 127.0.0.1:0}]\ncontext: {reports: 0.0.0.0:9902, reportsAs: 10.0.0.1:0}\n",
+    );
+    let context = sidetrack_config::load(&path).unwrap().config.context;
+    assert_eq!(context.reports, Some("0.0.0.0:9902".parse().unwrap()));
+    assert_eq!(context.reports_as, Some("10.0.0.1:0".parse().unwrap()));
+    let own: Vec<ipnet::IpNet> = ["127.0.0.0/8", "::1/128"].map(|net| net.parse().unwrap()).to_vec();
+    assert_eq!(context.report_to, own);
 }

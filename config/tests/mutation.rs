@@ -17,7 +17,8 @@ use proptest::sample::Index;
 use sidetrack_config::{Key, parse, parse_preview};
 
 /// What is changed.
-const FILES: [&str; 2] = [include_str!("good/example.yaml"), include_str!("good/full.yaml")];
+const FILES: [&str; 3] =
+    [include_str!("good/example.yaml"), include_str!("good/full.yaml"), include_str!("good/gateway.yaml")];
 
 /// What is put in where something is taken out.
 const PIECES: [&str; 40] = [
@@ -65,8 +66,18 @@ const PIECES: [&str; 40] = [
 
 /// A good file without what needs files on disk.
 fn without_files(text: &str) -> String {
-    const NEED_FILES: [&str; 7] =
-        ["tls:", "certificates:", "secretFile", "tokenFile", "previewsDir", "accessLog", "stateDir"];
+    const NEED_FILES: [&str; 10] = [
+        "tls:",
+        "certificates:",
+        "secretFile",
+        "tokenFile",
+        "keyFile",
+        "require: signed",
+        "sign: true",
+        "previewsDir",
+        "accessLog",
+        "stateDir",
+    ];
     let lines = text.lines().filter(|line| !NEED_FILES.iter().any(|word| line.contains(word)));
     lines.flat_map(|line| [line, "\n"]).collect()
 }
@@ -126,7 +137,6 @@ proptest! {
 fn both_refuse() {
     for wrong in [
         "[]",
-        "{}",
         "{listeners: 1}",
         "{listeners: []}",
         "{listeners: [{}]}",

@@ -8,6 +8,7 @@ mod ledger;
 mod outbox;
 mod send;
 mod wants;
+mod waypoints;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, PoisonError};
@@ -137,7 +138,10 @@ impl Applier {
     fn wants(&self) -> Vec<Write> {
         let Some((plan, notices)) = self.outbox.look() else { return Vec::new() };
         let world = self.world.read().unwrap_or_else(PoisonError::into_inner);
-        wants::wants(&plan, notices, &world, &self.refused, &|key| self.acknowledged.of(key))
+        let acknowledged = &self.acknowledged;
+        let mut wants = wants::waypoints(&plan, &|namespace, gate| acknowledged.is_open(namespace, gate));
+        wants.extend(wants::wants(&plan, notices, &world, &self.refused, &|key| acknowledged.of(key)));
+        wants
     }
 
     /// Takes note of what came of a write.
@@ -191,7 +195,7 @@ impl Applier {
                 self.ledger.done(write, Instant::now());
                 self.outbox.told(notice);
             }
-            Write::Preview { .. } | Write::Status(_) | Write::Delete(_) => {
+            Write::Preview { .. } | Write::Status(_) | Write::Delete(_) | Write::Waypoint(_) => {
                 if let Some(about) = write.object() {
                     let message = format!("the API server refuses {}: {message}", write.describe()).into();
                     self.outbox.tell(Notice { about, warning: true, reason: "WriteRefused", message });

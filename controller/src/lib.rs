@@ -7,6 +7,8 @@ mod apply;
 #[cfg(test)]
 mod fake_api;
 pub mod gateway_api;
+pub mod inject;
+pub mod interposed;
 mod leader;
 pub mod lookup;
 pub mod names;
@@ -17,5 +19,6 @@ pub mod publish;
 mod report;
 pub mod run;
 pub mod serve;
+pub mod take_down;
 mod watch;
 pub mod world;

@@ -13,13 +13,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-pub use self::core::{ingress, namespace, pod, secret, service, slice};
+pub use self::core::{ingress, namespace, pod, secret, service, slice, waypoint};
 pub use self::custom::{gateway, gateway_class, http_route, preview, reference_grant};
 pub use self::workloads::{deployment, replica_set, rollout, stateful_set};
 use crate::names;
 use crate::world::{
     Gateway, GatewayClass, HttpRoute, Ingress, Labels, Meta, Name, Namespace, Pod, Preview, ReferenceGrant,
-    Service, Slice, TlsSecret, Workload, WorkloadKind, World,
+    Service, Slice, TlsSecret, WaypointPod, Workload, WorkloadKind, World,
 };
 
 /// A kind of fact, and where the world keeps it.
@@ -48,6 +48,7 @@ facts! {
     Service => Name, services;
     Slice => Name, slices;
     Pod => Name, pods;
+    WaypointPod => Name, waypoints;
     Workload => (WorkloadKind, Name), workloads;
     Preview => Name, previews;
     GatewayClass => Name, gateway_classes;

@@ -18,6 +18,7 @@ mod services;
 mod settle;
 mod status;
 mod terms;
+pub mod waypoints;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +30,8 @@ use sidetrack_config::stream::Item;
 pub use clones::clone_sources;
 use index::Index;
 pub use links::Links;
+
+use waypoints::Waypoints;
 
 use crate::preview::PreviewStatus;
 use crate::world::{Name, WorkloadKind, World};
@@ -52,6 +55,10 @@ pub struct Settings {
     pub addresses: Vec<Box<str>>,
     /// How long before its end a preview is marked as expiring.
     pub warn_before: std::time::Duration,
+    /// What waypoints inside the cluster are made of; `None`: there are none.
+    pub waypoints: Option<waypoints::Settings>,
+    /// Whether there are sidecars, which have to know every Service.
+    pub sidecars: bool,
 }
 
 /// What shall be.
@@ -59,6 +66,8 @@ pub struct Settings {
 pub struct Plan {
     /// The table, by [`Item::id`].
     pub items: BTreeMap<Box<str>, Item>,
+    /// What sidecars alone are told besides: the Services that nobody forks and no route refers to.
+    pub inside: BTreeMap<Box<str>, Item>,
     /// Every fork that somebody asks for, routed or not.
     pub forks: Vec<Fork>,
     /// What to say about each Preview. `acknowledged_generation` is filled in by `report`.
@@ -81,6 +90,8 @@ pub struct Plan {
     pub links: Links,
     /// When the plan changes though nothing in the cluster does: an end, a warning.
     pub next: Option<Timestamp>,
+    /// Waypoints inside the cluster.
+    pub waypoints: Waypoints,
 }
 
 /// One fork that somebody asks for.
@@ -113,6 +124,9 @@ pub enum ForkState {
     Routed,
     /// It is routed, and no endpoint is ready: requests get `fork_unavailable`.
     NotReady,
+    /// It is routed and an endpoint is ready, and calls from inside the cluster do not reach it yet: its Service is not
+    /// behind a waypoint.
+    NotInterposed,
     /// The Service that it forks is not there.
     NoService,
     /// The Service's namespace does not allow it.
@@ -133,6 +147,7 @@ impl ForkState {
         match self {
             Self::Routed => "Routed",
             Self::NotReady => "NotReady",
+            Self::NotInterposed => "NotInterposed",
             Self::NoService => "NoService",
             Self::NotAllowed => "NotAllowed",
             Self::Leaks => "Leaks",
@@ -146,7 +161,7 @@ impl ForkState {
     /// is there too where its Service is, without an endpoint, so that its requests get `fork_unavailable` and not the
     /// baseline.
     pub const fn is_routed(self) -> bool {
-        matches!(self, Self::Routed | Self::NotReady)
+        matches!(self, Self::Routed | Self::NotReady | Self::NotInterposed)
     }
 }
 
@@ -214,6 +229,7 @@ pub struct Notice {
 
 /// Makes the plan of a world.
 pub fn plan(world: &World, settings: &Settings, now: Timestamp) -> Plan {
+    let world = &*waypoints::see_through(world);
     let mut routed = routes::plan(world, settings, now);
     let mut notices = std::mem::take(&mut routed.notices);
     let index = Index::new(world, settings, &routed.services);
@@ -222,7 +238,9 @@ pub fn plan(world: &World, settings: &Settings, now: Timestamp) -> Plan {
     let mut groups = settle::settle(&index, &mut asked, labelled, now, &mut notices);
     aliases::settle(&mut groups, &mut asked, settings, &routed.hosts, &mut notices);
     guard::strays(&index, &mut notices);
-    let judged = forks::judge(&index, &asked, &mut groups);
+    let mut judged = forks::judge(&index, &asked, &mut groups);
+    let interposed = waypoints::plan(&index, &judged.services, now, &mut notices);
+    judged.reach(&interposed.hops);
     let life = life::plan(world, &groups, |key| judged.previews.contains_key(key), settings.warn_before, now);
     let alive = asked.iter().filter(|preview| preview.terms.expires.is_none_or(|end| now < end));
     let alive: BTreeSet<Box<str>> = alive.map(|preview| preview.object.meta.uid.clone()).collect();
@@ -235,10 +253,13 @@ pub fn plan(world: &World, settings: &Settings, now: Timestamp) -> Plan {
     let deletions = judged.clones.sweep(world, &alive);
     let items = routed.items.into_iter().chain(services).chain(life.items());
     let items = items.chain(judged.previews.into_values().map(Item::Preview));
+    let items = items.map(|item| (item.id().into(), item)).collect();
+    let inside = if settings.sidecars { services::inside(&index, &items) } else { BTreeMap::new() };
     notices.sort();
     notices.dedup();
     Plan {
-        items: items.map(|item| (item.id().into(), item)).collect(),
+        items,
+        inside,
         forks: judged.forks.into_values().flatten().collect(),
         previews,
         statuses: routed.statuses,
@@ -247,8 +268,9 @@ pub fn plan(world: &World, settings: &Settings, now: Timestamp) -> Plan {
         notices,
         gone: life.gone,
         seen: life.seen,
-        next: life.next,
+        next: life.next.into_iter().chain(interposed.next).min(),
         links,
+        waypoints: interposed.waypoints,
     }
 }
 

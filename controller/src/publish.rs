@@ -11,6 +11,7 @@ mod subscription;
 mod table;
 #[cfg(test)]
 mod tests;
+mod views;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -28,6 +29,8 @@ use acks::Acks;
 use log::Log;
 pub use subscription::Subscription;
 pub use table::{Need, Table};
+pub use views::Items;
+use views::Views;
 
 /// Holds the table of this process and wakes those who follow it.
 #[derive(Debug)]
@@ -41,6 +44,8 @@ pub struct Publisher {
     newest: watch::Sender<u64>,
     acks: Arc<Acks>,
     cut_off: AtomicBool,
+    ended: AtomicBool,
+    views: Views,
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +97,8 @@ impl Publisher {
             newest: watch::Sender::new(0),
             acks: Arc::default(),
             cut_off: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            views: Views::default(),
         }
     }
 
@@ -99,6 +106,53 @@ impl Publisher {
     #[must_use]
     pub fn with_settle(self, settle: Duration) -> Self {
         Self { settle, ..self }
+    }
+
+    /// Makes `items` what gateways have, with `inside` what sidecars have, and `views` with what it takes of `items` what
+    /// the waypoints of each namespace have. Gateways last: what is said of previews is never ahead of any table.
+    pub fn publish(
+        &self,
+        items: Items,
+        inside: Items,
+        views: BTreeMap<Box<str>, Items>,
+        about: About,
+    ) -> Updated {
+        let too_large = self.views.update(&items, inside, views);
+        let mut updated = self.update(views::of_gateways(items), about);
+        updated.left_out.extend(too_large);
+        updated
+    }
+
+    /// Keeps a table for sidecars, too.
+    #[must_use]
+    pub fn with_sidecars(mut self) -> Self {
+        self.views.sidecars = Some(Arc::new(Self::new()));
+        self
+    }
+
+    /// What sidecars follow; `None`: this controller keeps none.
+    pub fn sidecars(&self) -> Option<Arc<Self>> {
+        self.views.sidecars.clone()
+    }
+
+    /// What the waypoints of a namespace follow; `None`: this controller keeps none there.
+    pub fn view(&self, namespace: &str) -> Option<Arc<Self>> {
+        self.views.of(namespace)
+    }
+
+    /// What waypoints follow, by namespace.
+    pub fn views(&self) -> Vec<(Box<str>, Arc<Self>)> {
+        self.views.all()
+    }
+
+    /// Ends every stream.
+    fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+        self.newest.send_modify(|_| {});
+    }
+
+    fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// Makes `items` the table, and `about` what is said of it: both at once, so that no preview is called ready by a

@@ -7,10 +7,12 @@
 //! | `publish` | the streams to proxies, the webhook |
 
 mod planner;
+mod secrets;
 mod settings;
+mod template;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kube::{Client, Config};
@@ -24,14 +26,18 @@ use tracing::info;
 
 use self::planner::Planner;
 pub(crate) use self::planner::SharedWorld;
+use self::secrets::SecretsFile;
 pub use self::settings::{RunSettings, duration};
+use self::template::Watched;
+pub use self::template::WaypointSettings;
 use crate::admission;
 use crate::apply::{Applier, Outbox, Sender};
+use crate::inject::{review, version};
 use crate::leader::{self, Leader, LeaseSettings};
 use crate::publish::Publisher;
 use crate::report::{self, Acknowledged, Contact, Metrics};
 use crate::serve::previews::Previews;
-use crate::serve::{ApiServer, ServeError, Server};
+use crate::serve::{ApiServer, Question, ServeError, Server};
 use crate::watch::{self as watches, Scope, Watches};
 
 /// How long a connection to the API server may take to come about.
@@ -59,6 +65,9 @@ pub enum RunError {
     /// Something of the system is not to be had.
     #[error("{0}: {1}")]
     Io(String, #[source] io::Error),
+    /// A file that waypoints are made of can't be used.
+    #[error("{0}")]
+    Template(String),
     /// A metric's name is taken.
     #[error("the metrics can't be registered: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -82,16 +91,20 @@ fn runtime() -> Result<Runtime, RunError> {
         .map_err(|error| RunError::Io("no runtime".to_owned(), error))
 }
 
-async fn main(settings: RunSettings) -> Result<(), RunError> {
+async fn main(mut settings: RunSettings) -> Result<(), RunError> {
+    let waypoints = settings.waypoints.as_ref().map(WaypointSettings::read).transpose();
+    settings.plan.waypoints = waypoints.map_err(RunError::Template)?;
     let mut config = Config::infer().await?;
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(SILENCE);
     let client = Client::try_from(config.clone())?;
     let contact = Arc::new(Contact::default());
     let metrics = Arc::new(Metrics::new(&contact)?);
+    let publisher = Publisher::new().with_settle(settings.settle);
+    let publisher = if settings.inject.is_some() { publisher.with_sidecars() } else { publisher };
     let parts = Parts {
         world: SharedWorld::default(),
-        publisher: Arc::new(Publisher::new().with_settle(settings.settle)),
+        publisher: Arc::new(publisher),
         outbox: Arc::default(),
         metrics,
         contact,
@@ -150,13 +163,26 @@ impl Parts {
         let (tell, told) = oneshot::channel();
         let (serve, audience) = (settings.serve.clone(), settings.audience.clone());
         let (publisher, metrics) = (Arc::clone(&self.publisher), Arc::clone(&self.metrics));
-        let (world, plan) = (Arc::clone(&self.world), settings.plan.clone());
+        let (world, plan, inject) = (Arc::clone(&self.world), settings.plan.clone(), settings.inject.clone());
         let serving = thread("publish", async move {
             let ready = Arc::clone(&metrics);
-            let review = Arc::new(move |body| admission::answer(&world, &plan, ready.has_planned(), &body));
+            let native = Arc::new(OnceLock::new());
+            let known = Arc::clone(&native);
+            let answer = Arc::new(move |question, body| {
+                let is_whole = ready.has_planned();
+                match question {
+                    Question::Validate => admission::answer(&world, &plan, is_whole, &body),
+                    Question::Mutate => {
+                        review::answer(&world, inject.as_ref(), known.get().copied(), is_whole, &body)
+                    }
+                }
+            });
             let bound = async {
-                let checker = Arc::new(ApiServer::new(Client::try_from(config)?, &audience));
-                Ok(Server::bind(&serve, publisher, checker, review, metrics.registry()).await?)
+                let client = Client::try_from(config)?;
+                let asker = client.clone();
+                tokio::spawn(async move { version::learn(asker, &native).await });
+                let checker = Arc::new(ApiServer::new(client, &audience));
+                Ok(Server::bind(&serve, publisher, checker, answer, metrics.registry()).await?)
             };
             match bound.await {
                 Err(error) => {
@@ -184,6 +210,8 @@ impl Parts {
         let planner = Planner {
             world: Arc::clone(&self.world),
             settings: settings.plan.clone(),
+            template: settings.waypoints.clone().map(Watched::new),
+            secrets: settings.secrets.clone().map(SecretsFile::new),
             messages,
             incomplete: vec![true; sources],
             publisher: Arc::clone(&self.publisher),

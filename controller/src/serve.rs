@@ -8,7 +8,9 @@ pub mod auth;
 mod body;
 mod connection;
 mod counters;
+mod desk;
 mod peers;
+mod places;
 pub mod previews;
 mod review;
 mod stream;
@@ -25,18 +27,18 @@ use bytes::Bytes;
 use prometheus::Registry;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::publish::Publisher;
 use auth::{Auth, Checker};
 use counters::Counters;
+use desk::Desk;
 use peers::Peers;
+use places::{Class, Places};
 use previews::Previews;
 pub use review::ApiServer;
 use tls::Tls;
 
-/// Open connections: each proxy has one, each `wait` one for a moment.
-const MAX_CONNECTIONS: usize = 8192;
 /// What the bodies of all requests together may hold while they come: a review is asked for without a token, so that
 /// anybody who reaches the port can send one.
 const MAX_BODIES: usize = 64 << 20;
@@ -56,6 +58,8 @@ pub struct Settings {
     pub reload_interval: Duration,
     /// Service accounts that may have the table, as `NAMESPACE/NAME`: those of the proxies.
     pub accounts: Vec<Box<str>>,
+    /// The namespaces whose waypoints and sidecars may have a table; empty: all.
+    pub watched: Vec<Box<str>>,
     /// The other replicas, this one may be among them: `HOST:PORT` of a headless Service.
     pub peers: Option<PeerSettings>,
 }
@@ -71,8 +75,17 @@ pub struct PeerSettings {
     pub token_file: PathBuf,
 }
 
+/// What an AdmissionReview is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Whether an object may be.
+    Validate,
+    /// What is to be added to a pod.
+    Mutate,
+}
+
 /// Answers an AdmissionReview with an AdmissionReview, both JSON.
-pub type Admission = Arc<dyn Fn(Bytes) -> Bytes + Send + Sync>;
+pub type Admission = Arc<dyn Fn(Question, Bytes) -> Bytes + Send + Sync>;
 
 /// Why there is no server.
 #[derive(Debug, Error)]
@@ -116,7 +129,8 @@ struct Shared {
     publisher: Arc<Publisher>,
     previews: Arc<Previews>,
     auth: Auth,
-    admission: Admission,
+    validation: Desk,
+    mutation: Desk,
     counters: Arc<Counters>,
     /// Bytes that bodies may still hold.
     bodies: Semaphore,
@@ -135,7 +149,7 @@ impl Server {
         registry: &Registry,
     ) -> Result<Self, ServeError> {
         let counters = Arc::new(Counters::new(registry, &publisher)?);
-        let auth = Auth::new(&settings.accounts, checker, Arc::clone(&counters))?;
+        let auth = Auth::new(settings, publisher.sidecars().is_some(), checker, Arc::clone(&counters))?;
         let tls = Tls::load(settings)?;
         let peers = settings.peers.as_ref().map(Peers::new).transpose()?;
         let address = settings.address;
@@ -146,7 +160,8 @@ impl Server {
             publisher,
             previews,
             auth,
-            admission,
+            validation: Desk::new(Question::Validate, &admission),
+            mutation: Desk::new(Question::Mutate, &admission),
             counters,
             bodies: Semaphore::new(MAX_BODIES),
         });
@@ -169,22 +184,25 @@ impl Server {
     /// Serves until `end`, then lets streams end, answers what was asked, and waits at most ten seconds for that.
     pub async fn serve(self, end: impl Future<Output = ()>) {
         let (ending, ended) = watch::channel(false);
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places = Arc::new(Places::default());
+        // Each connection has a sender: none can be received from it once all have ended.
+        let (open, mut all_ended) = mpsc::channel::<()>(1);
         let reload = tokio::spawn(self.tls.clone().keep_fresh());
         let mut end = std::pin::pin!(end);
         loop {
             tokio::select! {
                 () = &mut end => break,
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
-                        Ok(place) => {
+                    Ok((stream, from)) => match places.take(Class::Stranger, &from.ip().to_string()) {
+                        Some(place) => {
                             let (shared, tls, ended) = (Arc::clone(&self.shared), self.tls.acceptor(), ended.clone());
+                            let open = open.clone();
                             tokio::spawn(async move {
-                                connection::serve(stream, tls, shared, ended).await;
-                                drop(place);
+                                connection::serve(stream, tls, shared, place, ended).await;
+                                drop(open);
                             });
                         }
-                        Err(_) => self.shared.counters.refused("connections"),
+                        None => self.shared.counters.refused("connections"),
                     },
                     // Descriptors have run out, most likely: without a pause this would be a busy loop.
                     Err(error) => {
@@ -197,7 +215,7 @@ impl Server {
         drop(self.listener);
         reload.abort();
         ending.send_replace(true);
-        let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
-        let _ = tokio::time::timeout(FAREWELL, places.acquire_many(all)).await;
+        drop(open);
+        let _ = tokio::time::timeout(FAREWELL, all_ended.recv()).await;
     }
 }

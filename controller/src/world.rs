@@ -10,10 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use sidetrack_config::Key;
 use sidetrack_config::stream::OnForkDown;
 
 use crate::gateway_api::{GatewayClassSpec, GatewaySpec, HttpRouteSpec, ReferenceGrantSpec};
+use crate::interposed::{Front, Unfit};
 use crate::preview::{PreviewSpec, PreviewStatus};
 
 /// Labels or annotations.
@@ -74,6 +76,8 @@ pub struct World {
     pub slices: Objects<Slice>,
     /// Pods that carry [`crate::names::PR`].
     pub pods: Objects<Pod>,
+    /// Pods of waypoints: those that carry [`crate::names::WAYPOINT`].
+    pub waypoints: Objects<WaypointPod>,
     /// Deployments, StatefulSets, Argo Rollouts, and ReplicaSets that nobody owns; by kind first, since two kinds may
     /// share a name.
     pub workloads: BTreeMap<(WorkloadKind, Name), Arc<Workload>>,
@@ -95,6 +99,8 @@ pub struct World {
     pub gone: BTreeMap<Key, Timestamp>,
     /// When each key without a `Preview` object first appeared, kept in the same place: what its TTL counts from.
     pub seen: BTreeMap<Key, Timestamp>,
+    /// Until when no waypoint may be in front of anything, by who removes the release; kept there, too.
+    pub take_down_until: Option<Timestamp>,
 }
 
 /// Objects of one kind.
@@ -107,7 +113,8 @@ pub struct Namespace {
     pub meta: Meta,
 }
 
-/// A Service.
+/// A Service. Where a waypoint is in front of it, its ports and its selector are as they were before, and `front` says
+/// what points to waypoints in fact.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
     /// As every object.
@@ -118,6 +125,26 @@ pub struct Service {
     pub selector: Labels,
     /// Whether it is of type `ExternalName`, which has no endpoints.
     pub external: bool,
+    /// Its addresses; none where it is headless.
+    pub addresses: Vec<IpAddr>,
+    /// `ipFamilyPolicy`, as written.
+    pub family_policy: Option<Box<str>>,
+    /// `ipFamilies`: those that its endpoints have. Empty where the API server knows none.
+    pub families: Vec<Box<str>>,
+    /// Whether somebody applies it server-side without a word about `targetPort`.
+    pub targets_unsaid: bool,
+    /// What in its spec keeps waypoints away from it.
+    pub unfit: Option<Unfit>,
+    /// What of it points to waypoints.
+    pub front: Front,
+}
+
+impl Service {
+    /// Whether its endpoints may have such an address.
+    pub fn has_family(&self, address: IpAddr) -> bool {
+        let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+        self.families.is_empty() || self.families.iter().any(|one| &**one == family)
+    }
 }
 
 /// A port of a Service.
@@ -133,10 +160,13 @@ pub struct ServicePort {
     pub app_protocol: Option<Box<str>>,
     /// Whether it is TCP; others are nothing to us.
     pub is_tcp: bool,
+    /// The port of waypoints that it points to in fact.
+    pub turned: Option<u16>,
 }
 
 /// A port of a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum TargetPort {
     /// By number.
     Number(u16),
@@ -185,6 +215,17 @@ pub struct Pod {
     pub ready: bool,
     /// Name and number of the ports of its containers.
     pub ports: Vec<(Box<str>, u16)>,
+}
+
+/// A pod of a waypoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaypointPod {
+    /// As every object.
+    pub meta: Meta,
+    /// Its address, once it has one.
+    pub ip: Option<IpAddr>,
+    /// Whether its condition `Ready` is true and it is not being deleted.
+    pub ready: bool,
 }
 
 /// What makes pods.

@@ -1,4 +1,6 @@
-//! The admin listener, on the control thread: health, metrics, the table, previews, `explain`.
+//! The admin listener, on the control thread: health, metrics, the table, previews, `explain`, receipts.
+
+mod receipts;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -18,20 +20,22 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sidetrack_config::Key;
-use sidetrack_config::model::Admin as Settings;
+use sidetrack_config::model::{Admin as Settings, Role};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
+use crate::context::edges::{OTHER, UNKNOWN};
+use crate::context::memory::Memory;
 use crate::drain::Phase;
 use crate::explain::explain;
 use crate::head::PlainHead;
 use crate::identify::host_of;
-use crate::record::metrics::{CONTENT_TYPE, Contact, Metrics};
-use crate::route::table::{Endpoint, Preview, Table};
+use crate::record::metrics::{CONTENT_TYPE, Contact, Inside, Metrics};
+use crate::route::table::{Endpoint, Estate, Preview, Table};
 use crate::source::files::MAX_BYTES;
 use crate::source::keeper::{Keeper, Refused, Status};
 use crate::source::resolve::resolve;
+use crate::worker::Shared;
 
 /// Admin connections at once.
 const CONNECTIONS: usize = 256;
@@ -48,9 +52,12 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// Its settings.
     pub settings: Settings,
-    /// How far the drain is.
-    pub drain: watch::Receiver<Phase>,
+    /// What the workers share.
+    pub shared: Arc<Shared>,
 }
+
+/// Where receipts are asked for, by trace.
+const RECEIPTS: &str = "/v1/receipts/";
 
 type Answer = Response<Full<Bytes>>;
 
@@ -141,7 +148,7 @@ async fn answer(admin: &Admin, request: Request<Incoming>) -> Answer {
         }
         _ => problem(
             StatusCode::NOT_FOUND,
-            "nothing is here; see /livez, /readyz, /metrics, /v1/table, /v1/previews, /v1/explain",
+            "nothing is here; see /livez, /readyz, /metrics, /v1/table, /v1/previews, /v1/explain, /v1/context",
         ),
     }
 }
@@ -194,22 +201,32 @@ async fn v1(admin: &Admin, request: Request<Incoming>) -> Answer {
         }
         (&Method::GET, "/v1/previews", _) => json_answer(StatusCode::OK, &previews(&admin.keeper.borrow())),
         (&Method::GET, "/v1/explain", _) => explained(admin, &query),
+        (&Method::GET, "/v1/context", _) => json_answer(StatusCode::OK, &context(admin)),
+        (&Method::GET, path, _) if path.starts_with(RECEIPTS) => {
+            match receipts::answer(admin, path.strip_prefix(RECEIPTS).unwrap_or_default()) {
+                Ok(value) => json_answer(StatusCode::OK, &value),
+                Err((status, detail)) => problem(status, &detail),
+            }
+        }
         (&Method::PUT, _, Some(key)) => put(admin, &key, request.into_body()).await,
         (&Method::DELETE, _, Some(key)) => delete(admin, &key),
         (&Method::GET, _, Some(key)) => one(admin, &key),
-        (_, "/v1/table" | "/v1/previews" | "/v1/explain", _) => {
+        (_, "/v1/table" | "/v1/previews" | "/v1/explain" | "/v1/context", _) => {
             problem(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here")
         }
         (_, _, Some(_)) => {
             problem(StatusCode::METHOD_NOT_ALLOWED, "only GET, PUT and DELETE are answered here")
         }
-        _ => problem(StatusCode::NOT_FOUND, "nothing is here; see /v1/table, /v1/previews, /v1/explain"),
+        _ => problem(
+            StatusCode::NOT_FOUND,
+            "nothing is here; see /v1/table, /v1/previews, /v1/explain, /v1/context, /v1/receipts/TRACEID",
+        ),
     }
 }
 
 fn ready(admin: &Admin) -> Answer {
     let keeper = admin.keeper.borrow();
-    let draining = *admin.drain.borrow() != Phase::Serving;
+    let draining = *admin.shared.drain.borrow() != Phase::Serving;
     let status = keeper.status();
     let previews: serde_json::Map<String, Value> =
         status.previews.iter().take(100).map(|(key, problem)| (key.to_string(), json!(problem))).collect();
@@ -247,10 +264,48 @@ fn metrics(admin: &Admin) -> Answer {
     let table = admin.keeper.borrow().published().load();
     let services = table.estate.services.iter().map(|service| &*service.stats);
     let previews: Vec<_> = table.previews().collect();
-    let page = admin.metrics.encode(services, previews.iter().map(|p| (p.key.as_str(), &p.stats)));
+    let inside = Inside { caller: caller(&table.estate), memory: admin.shared.memory.get() };
+    let page = admin.metrics.encode(services, previews.iter().map(|p| (p.key.as_str(), &p.stats)), inside);
     let mut answer = text(StatusCode::OK, page);
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     answer
+}
+
+/// Who makes the calls that are counted here.
+fn caller(estate: &Estate) -> &str {
+    match (&estate.workload, estate.role) {
+        (Some(workload), _) => workload.service(),
+        (None, Role::Gateway) => "",
+        (None, Role::Waypoint | Role::Sidecar) => UNKNOWN,
+    }
+}
+
+/// What became of the keys of the calls that were seen here, callee by callee.
+fn context(admin: &Admin) -> Value {
+    let table = admin.keeper.borrow().published().load();
+    let estate = &table.estate;
+    let services = estate.services.iter().map(|service| &*service.stats);
+    let edges = services.chain([admin.metrics.unrouted()]).filter_map(|stats| {
+        let edge = stats.edge().filter(|edge| edge.kept + edge.lost > 0)?;
+        let callee = if stats.name().is_empty() { OTHER } else { stats.name() };
+        let mut edge = serde_json::to_value(edge).ok()?;
+        let about = edge.as_object_mut()?;
+        about.insert("service".into(), caller(estate).into());
+        about.insert("callee".into(), callee.into());
+        Some(edge)
+    });
+    let memory = admin.shared.memory.get();
+    json!({
+        "role": match estate.role {
+            Role::Gateway => "gateway",
+            Role::Waypoint => "waypoint",
+            Role::Sidecar => "sidecar",
+        },
+        "generation": table.generation,
+        "readsTraceIds": estate.role != Role::Gateway && !estate.context.secrets.is_empty(),
+        "remembered": memory.map_or(0, Memory::len),
+        "edges": edges.collect::<Vec<_>>(),
+    })
 }
 
 fn addresses(endpoints: &[Arc<Endpoint>]) -> Vec<Value> {
@@ -445,7 +500,7 @@ fn explained(admin: &Admin, query: &str) -> Answer {
     }
     head.fields = fields;
     let table = admin.keeper.borrow().published().load();
-    match serde_json::to_value(explain(&head, client, &table)) {
+    match serde_json::to_value(explain(&head, client, &table, Some(&admin.shared))) {
         Ok(value) => json_answer(StatusCode::OK, &value),
         Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }

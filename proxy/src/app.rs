@@ -3,17 +3,18 @@
 
 mod bind;
 mod control;
+pub mod ports;
 mod signals;
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use sidetrack_config::limits::Limits;
@@ -28,6 +29,7 @@ use crate::accept::handover::{self, Taken};
 use crate::accept::listen;
 use crate::accept::tls::{Provided, ServerTls};
 use crate::admin::{self, Admin};
+use crate::chain::wire::Receiver;
 use crate::drain::Phase;
 use crate::forward::hold::Holding;
 use crate::memory;
@@ -35,11 +37,13 @@ use crate::record::access_log;
 use crate::record::metrics::Metrics;
 use crate::source::keeper::Keeper;
 use crate::source::memory::load_apart;
+use crate::source::origin::Origin;
 use crate::source::resolve::resolve;
 use crate::source::stream::{Controller, Follower};
-use crate::worker::{Shared, Worker, seed};
+use crate::worker::{Change, Shared, Worker, seed};
 use bind::{Bound, clones, clones_of};
 use control::Control;
+use ports::Ports;
 use signals::Signals;
 
 /// How long names may take before the first table.
@@ -105,15 +109,16 @@ fn setting(path: &Path, error: impl ToString) -> StartError {
 ///
 /// # Errors
 /// Why it did not start; with [`StartError::Config`] or [`StartError::Setting`] no socket was opened.
-pub fn run(path: &Path, controller: Option<Controller>, link: Link) -> Result<(), StartError> {
+pub fn run(origin: impl Into<Origin>, controller: Option<Controller>, link: Link) -> Result<(), StartError> {
     let io = |what: &str| {
         let what = what.to_owned();
         move |error| StartError::Io(what, error)
     };
     // Absolute, as the system names what has changed.
-    let path = &std::path::absolute(path).map_err(io("working directory"))?;
+    let origin = origin.into().absolute().map_err(io("working directory"))?;
+    let path = origin.path();
     let owner = if controller.is_some() { Owner::Controller } else { Owner::File };
-    let checked = load_apart(path, owner)?;
+    let checked = load_apart(&origin, owner)?;
     for warning in &checked.warnings {
         tracing::warn!("{warning}");
     }
@@ -122,9 +127,10 @@ pub fn run(path: &Path, controller: Option<Controller>, link: Link) -> Result<()
     let workers = workers(&checked.config);
     let metrics = Metrics::new(workers);
     let keeper = match &controller {
-        None => Keeper::new(path, checked.config, workers, Arc::clone(&metrics)),
+        None => Keeper::new(origin.clone(), checked.config, workers, Arc::clone(&metrics)),
         Some(controller) => {
-            Keeper::following(path, checked.config, workers, Arc::clone(&metrics), controller.url(), provided)
+            let (origin, metrics) = (origin.clone(), Arc::clone(&metrics));
+            Keeper::following(origin, checked.config, workers, metrics, controller.url(), provided)
         }
     };
     let keeper = keeper.map_err(|error| setting(path, error))?;
@@ -144,6 +150,7 @@ pub fn run(path: &Path, controller: Option<Controller>, link: Link) -> Result<()
     }
     let log = access_log::start(&config.access_log, Arc::clone(&metrics)).map_err(io("access log"))?;
     let (phase, drain) = watch::channel(Phase::Serving);
+    let reports = reports(&config, &metrics)?;
     let limits = effective(config.limits, descriptors);
     let shared = Arc::new(Shared {
         published: keeper.borrow().published(),
@@ -154,6 +161,9 @@ pub fn run(path: &Path, controller: Option<Controller>, link: Link) -> Result<()
         holding: Arc::new(Holding::default()),
         gate: Gate::new(&limits),
         next_connection: AtomicU64::new(1),
+        memory: OnceLock::new(),
+        opened: Arc::default(),
+        reports: reports.clone(),
         via: via(),
     });
     let bound = Bound::all(&doors, config.admin.address, workers)?;
@@ -165,9 +175,11 @@ pub fn run(path: &Path, controller: Option<Controller>, link: Link) -> Result<()
         .collect::<io::Result<_>>()
         .map_err(io("socket"))?;
     let admin_clones = clones_of(&admin_sockets).map_err(io("socket"))?;
-    let (threads, done) = spawn(&doors, sockets, workers, &shared).map_err(io("thread"))?;
+    let Threads { threads, changes, done } =
+        spawn(&doors, sockets, workers, &shared).map_err(io("thread"))?;
+    let ports = Ports::new(config.listeners.first().map(|listener| listener.address.ip()), changes);
     let mut control = Control {
-        path: path.to_owned(),
+        origin: origin.clone(),
         keeper: Rc::clone(&keeper),
         doors,
         phase,
@@ -178,13 +190,21 @@ pub fn run(path: &Path, controller: Option<Controller>, link: Link) -> Result<()
         following: None,
     };
     let memory_of = Arc::clone(&shared);
-    let admin = Rc::new(Admin { keeper, metrics, settings: config.admin.clone(), drain });
+    let admin =
+        Rc::new(Admin { keeper, metrics, settings: config.admin.clone(), shared: Arc::clone(&shared) });
     LocalSet::new().block_on(&runtime, async move {
         // Before anybody is told that it serves: the system's own answer to SIGHUP is to end a process.
         let signals = Signals::new();
-        tokio::task::spawn_local(watch_memory(memory_of));
+        tokio::task::spawn_local(watch_memory(Arc::clone(&memory_of)));
+        tokio::task::spawn_local(forget(memory_of));
         announce(&started, &control);
-        control.following = follower.map(|follower| tokio::task::spawn_local(follower.run()).abort_handle());
+        if let Some(reports) = reports {
+            tracing::info!("receipts of hops inside are taken address={}", reports.address);
+            let published = control.keeper.borrow().published();
+            tokio::task::spawn_local(reports.run(published, drain));
+        }
+        control.following =
+            follower.map(|follower| tokio::task::spawn_local(follower.run(ports)).abort_handle());
         for listener in admin_sockets {
             tokio::task::spawn_local(admin::serve(Rc::clone(&admin), listener));
         }
@@ -204,6 +224,25 @@ pub fn run(path: &Path, controller: Option<Controller>, link: Link) -> Result<()
     }
     tracing::info!("drained");
     Ok(())
+}
+
+/// What hops inside report to, where the file says so.
+fn reports(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Receiver>>, StartError> {
+    let Some(listen) = config.context.reports else { return Ok(None) };
+    let failed = |error| StartError::Io(format!("context.reports {listen}"), error);
+    let told = match config.context.reports_as {
+        None if listen.ip().is_unspecified() => {
+            let ip = std::env::var("POD_IP").ok().and_then(|ip| ip.parse::<IpAddr>().ok());
+            let unsaid = || {
+                io::Error::other(
+                    "say by which IP it is reached: context.reportsAs, or POD_IP in the environment",
+                )
+            };
+            Some(SocketAddr::new(ip.ok_or_else(unsaid).map_err(failed)?, 0))
+        }
+        told => told,
+    };
+    Receiver::open(listen, told, Arc::clone(metrics)).map(|receiver| Some(Arc::new(receiver))).map_err(failed)
 }
 
 /// The listeners with their TLS, before any socket opens.
@@ -261,6 +300,18 @@ async fn watch_memory(shared: Arc<Shared>) {
     }
 }
 
+/// Forgets the ids of requests whose time is over.
+async fn forget(shared: Arc<Shared>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if let Some(memory) = shared.memory.get() {
+            memory.sweep(shared.published.load().estate.context.remember, Instant::now());
+        }
+    }
+}
+
 /// How often the memory is looked at: a flood fills tens of MB in that time.
 const MEMORY_STEP: Duration = Duration::from_millis(100);
 
@@ -272,14 +323,22 @@ fn via() -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("1.1 sidetrack"))
 }
 
+/// The workers.
+struct Threads {
+    threads: Vec<JoinHandle<()>>,
+    /// How each is told of further listeners.
+    changes: Vec<mpsc::UnboundedSender<Change>>,
+    /// Told by each when it has finished.
+    done: mpsc::UnboundedReceiver<()>,
+}
+
 /// Starts the workers; sockets beyond their number are shared out, so that none is left unread.
-#[allow(clippy::type_complexity)]
 fn spawn(
     doors: &[Arc<Door>],
     sockets: Vec<(SocketAddr, Vec<TcpListener>)>,
     workers: usize,
     shared: &Arc<Shared>,
-) -> io::Result<(Vec<JoinHandle<()>>, mpsc::UnboundedReceiver<()>)> {
+) -> io::Result<Threads> {
     let mut shares: Vec<Vec<(Arc<Door>, TcpListener)>> = (0..workers).map(|_| Vec::new()).collect();
     for (door, (_, of)) in doors.iter().zip(sockets) {
         for (number, socket) in of.into_iter().enumerate() {
@@ -289,19 +348,21 @@ fn spawn(
         }
     }
     let (finished, done) = mpsc::unbounded_channel();
-    let mut threads = Vec::new();
+    let (mut threads, mut changes) = (Vec::new(), Vec::new());
     for (index, share) in shares.into_iter().enumerate() {
+        let (change, changed) = mpsc::unbounded_channel();
+        changes.push(change);
         let (shared, finished) = (Arc::clone(shared), finished.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             LocalSet::new().block_on(&runtime, async move {
-                Worker::new(index, workers, seed(index), shared).run(share).await;
+                Worker::new(index, workers, seed(index), shared).run(share, changed).await;
                 let _ = finished.send(());
             });
         })?;
         threads.push(thread);
     }
-    Ok((threads, done))
+    Ok(Threads { threads, changes, done })
 }
 
 fn announce(started: &Started, control: &Control) {

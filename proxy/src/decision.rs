@@ -9,6 +9,7 @@ use sidetrack_config::key::{Key, MAX_KEYS};
 use smallvec::SmallVec;
 
 use crate::identify::Identity;
+use crate::place::Here;
 use crate::route::rule::{Backend, Rule};
 use crate::route::table::{Endpoint, Preview, Service};
 
@@ -108,23 +109,34 @@ impl Side {
 pub enum Target<'t> {
     /// To the fork that this preview declares.
     Fork(&'t Preview, &'t [Arc<Endpoint>]),
-    /// To the shared endpoints.
+    /// To the shared endpoints, or to where a connection was meant to go.
     Baseline(&'t [Arc<Endpoint>]),
+    /// To the workload behind this sidecar, which is a fork of this preview, whether the table knows it or not.
+    Own(&'t Key, &'t [Arc<Endpoint>]),
 }
 
 impl<'t> Target<'t> {
     /// The endpoints to choose from.
     pub const fn endpoints(self) -> &'t [Arc<Endpoint>] {
         match self {
-            Self::Fork(_, endpoints) | Self::Baseline(endpoints) => endpoints,
+            Self::Fork(_, endpoints) | Self::Baseline(endpoints) | Self::Own(_, endpoints) => endpoints,
         }
     }
 
     /// Which side this is.
     pub const fn side(self) -> Side {
         match self {
-            Self::Fork(..) => Side::Fork,
+            Self::Fork(..) | Self::Own(..) => Side::Fork,
             Self::Baseline(_) => Side::Baseline,
+        }
+    }
+
+    /// The preview whose fork it is.
+    pub const fn preview(self) -> Option<Key> {
+        match self {
+            Self::Fork(preview, _) => Some(preview.key),
+            Self::Own(key, _) => Some(*key),
+            Self::Baseline(_) => None,
         }
     }
 }
@@ -146,4 +158,6 @@ pub struct Decision<'t> {
     pub reason: Reason,
     /// The table that was asked.
     pub generation: u64,
+    /// What holds at the place where it came in.
+    pub here: Here<'t>,
 }

@@ -1,22 +1,26 @@
 //! What would happen to a request, step by step and why: the same pure steps as the walk, and nothing sent.
 
 use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
 use sidetrack_config::Key;
-use sidetrack_config::model::{OnForkDown, Scheme};
+use sidetrack_config::model::{OnForkDown, Place, Role, Scheme};
 
-use crate::admit::admit;
-use crate::decision::{Reason, Target};
+use crate::decide::{Told, Verdict, decide};
+use crate::decision::{Decision, Reason, Target};
 use crate::error::Failure;
 use crate::forward::{fork_unavailable, unavailable};
-use crate::head::{Head, PlainHead};
-use crate::identify::{Identity, identify, join};
+use crate::head::{Head, HttpHead, PlainHead, RequestHead};
+use crate::identify::{Identity, Onward, join};
 use crate::pick::{self, View, Way};
+use crate::place::Here;
+use crate::reading::{Asked, Asker, Reading, Taken, read};
 use crate::respond::location;
-use crate::route::route;
 use crate::route::rule::{Action, Backend, Rule};
 use crate::route::table::{Endpoint, Table};
+use crate::worker::Shared;
 
 /// One step and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -87,10 +91,10 @@ impl View for Fresh {
     }
 }
 
-/// Explains a request from `client`.
-pub fn explain(head: &PlainHead, client: IpAddr, table: &Table) -> Explanation {
+/// Explains a request from `client`. `shared` has what a sidecar remembers, where it is asked while it runs.
+pub fn explain(head: &PlainHead, client: IpAddr, table: &Table, shared: Option<&Shared>) -> Explanation {
     let mut explanation = Explanation { generation: table.generation, ..Explanation::default() };
-    if let Err(failure) = walk(head, client, table, &mut explanation) {
+    if let Err(failure) = walk(head, client, table, shared, &mut explanation) {
         explanation.steps.push(Step { step: "answer", result: failure.to_string() });
         explanation.error = Some(Problem {
             code: failure.code.as_str(),
@@ -105,32 +109,34 @@ fn walk(
     head: &PlainHead,
     client: IpAddr,
     table: &Table,
+    shared: Option<&Shared>,
     explanation: &mut Explanation,
 ) -> Result<(), Failure> {
-    let identity = identify(head, table)?;
-    explanation.told(head, &identity);
-    let rule = route(head, &identity, table)?;
-    explanation.ruled(rule, table);
-    let way = pick::way(rule, table, 0)?;
-    if let Way::To(_, service) = way {
-        explanation.service = Some(service.name.to_string());
-        explanation.say("route", format!("service {}", service.name));
-    }
-    admit(head, &identity.keys, client, table)?;
-    if !identity.keys.is_empty() {
-        explanation.say("admit", format!("{client} may send keyed requests"));
-    }
-    let service = match way {
-        Way::To(_, service) => service,
-        Way::Redirect(to) => {
-            let scheme = if head.is_secure { Scheme::Https } else { Scheme::Http };
-            let location = location(to, rule, head, &identity, scheme);
+    let place = match table.estate.role {
+        Role::Gateway => Place::Edge,
+        // Inside, the host names the service, as callers write it.
+        Role::Waypoint | Role::Sidecar => Place::Outbound(None),
+    };
+    let asker = Asker { place: &place, here: Here::default(), client };
+    let (authority, is_secure) = (&*head.authority, head.is_secure);
+    let mut head = RequestHead::of(head)?;
+    let mut asked = Asked { head: &mut head, authority, is_secure };
+    let Reading { identity, taken, .. } = read(&mut asked, &asker, table, shared, Instant::now())?;
+    let (identity, head) = (Rc::new(identity), HttpHead::new(&head, authority, is_secure));
+    explanation.identified(&head, &identity, taken);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let mut told = Teller { explanation, table, client, is_keyed: !identity.keys.is_empty() };
+    let verdict = decide(&head, Rc::clone(&identity), &asker, table, (0, now), &mut told)?;
+    let Decision { service, target, reason, .. } = match verdict {
+        Verdict::Go(decision) => decision,
+        Verdict::Redirect(to, rule) => {
+            let scheme = if is_secure { Scheme::Https } else { Scheme::Http };
+            let location = location(to, rule, &head, &identity, scheme);
             explanation.say("redirect", format!("{} to {location}", to.status));
             explanation.redirect = Some(location);
             return Ok(());
         }
     };
-    let (target, reason) = pick::target(&identity, service, table)?;
     if explanation.picked(target, reason) {
         return Ok(());
     }
@@ -154,6 +160,32 @@ fn walk(
     }
 }
 
+/// Writes down what is decided.
+struct Teller<'a> {
+    explanation: &'a mut Explanation,
+    table: &'a Table,
+    client: IpAddr,
+    is_keyed: bool,
+}
+
+impl Told for Teller<'_> {
+    fn routed(&mut self, rule: &Rule, way: Way<'_>) {
+        self.explanation.ruled(rule, self.table);
+        if let Way::To(_, service) = way {
+            self.explanation.service = Some(service.name.to_string());
+            self.explanation.say("route", format!("service {}", service.name));
+        }
+    }
+
+    fn admitted(&mut self) {
+        if self.is_keyed {
+            self.explanation.say("admit", format!("{} may send keyed requests", self.client));
+        }
+    }
+
+    fn refused(&mut self, _: &Failure) {}
+}
+
 impl Explanation {
     fn say(&mut self, step: &'static str, result: String) {
         self.steps.push(Step { step, result });
@@ -163,10 +195,7 @@ impl Explanation {
     fn picked(&mut self, target: Target<'_>, reason: Reason) -> bool {
         self.target = Some(target.side().as_str());
         self.reason = Some(reason.as_str());
-        self.preview = match target {
-            Target::Fork(preview, _) => Some(preview.key),
-            Target::Baseline(_) => None,
-        };
+        self.preview = target.preview();
         let of = self.preview.map_or_else(|| "the baseline".to_owned(), |key| format!("the fork of {key}"));
         self.say("pick", format!("{of}, because: {reason} ({})", why(reason)));
         let endpoint = pick::endpoint(target.endpoints(), &Fresh, &[], 0);
@@ -201,15 +230,30 @@ impl Explanation {
         }
     }
 
-    fn told(&mut self, head: &impl Head, identity: &Identity) {
+    fn identified(&mut self, head: &impl Head, identity: &Identity, taken: Taken) {
         self.keys = identity.keys.to_vec();
         self.carrier = identity.carrier.map(|carrier| carrier.as_str());
         self.strict = identity.strict;
         let (host, path) = (identity.host_text(head).into_owned(), identity.path(head).to_owned());
+        for (is_so, what) in [
+            (
+                taken.carriers,
+                "carriers are taken out: this client's address may not name previews (carriers.from)",
+            ),
+            (taken.ids, "ids are taken out: they say a preview that this client may not name"),
+            (taken.by_egress, "carriers are taken out: the call leaves the estate"),
+        ] {
+            if is_so {
+                self.say("identify", what.to_owned());
+            }
+        }
         self.say(
             "identify",
             match identity.carrier {
                 Some(carrier) => format!("key {} in the {carrier}", join(&identity.keys, ",")),
+                None if identity.onward == Onward::Stamped => {
+                    format!("no key in any carrier; it gets that of this fork, {}", join(&identity.keys, ","))
+                }
                 None => "no key in any carrier".to_owned(),
             },
         );
@@ -255,7 +299,7 @@ mod tests {
     }
 
     fn told(url: &str) -> (Explanation, String) {
-        let explanation = explain(&PlainHead::get(url), [127, 0, 0, 1].into(), &table());
+        let explanation = explain(&PlainHead::get(url), [127, 0, 0, 1].into(), &table(), None);
         let steps = explanation.steps.iter().map(|step| format!("{}: {}", step.step, step.result));
         let text = steps.collect::<Vec<_>>().join("\n");
         (explanation, text)
@@ -281,5 +325,27 @@ mod tests {
         let error = explanation.error.expect(&text);
         assert_eq!((error.code, error.status), ("internal", 500));
         assert!(error.detail.contains("no backend has a weight above zero"), "{}", error.detail);
+    }
+
+    /// What it says is what a request meets: who may not name a preview, and who may not see a parent's.
+    #[test]
+    fn it_refuses_and_takes_out_what_the_walk_does() {
+        let explained = |lines: &str, head: PlainHead, client: [u8; 4]| {
+            let table = crate::fixture::estate_with(lines);
+            explain(&head, client.into(), &table, None)
+        };
+        let named = || PlainHead::get("preview.localhost/api/checkout").with("x-pr-id", "57");
+        let from = "carriers: {from: [10.0.0.0/8]}";
+        let inside = explained(from, named(), [10, 0, 0, 1]);
+        assert_eq!((inside.target, inside.reason), (Some("fork"), Some("parent_fork")));
+        let outside = explained(from, named(), [203, 0, 113, 9]);
+        assert_eq!((outside.target, outside.reason), (Some("baseline"), Some("no_key")));
+        assert!(outside.steps[0].result.contains("carriers.from"), "{:?}", outside.steps);
+        let text = ESTATE.replace("'42': {", "'42': {access: {allow: [10.0.0.0/8]}, ");
+        let table = crate::fixture::table(&text);
+        let parent = |client: [u8; 4]| explain(&named(), client.into(), &table, None);
+        assert_eq!(parent([10, 0, 0, 1]).target, Some("fork"));
+        let error = parent([203, 0, 113, 9]).error.expect("a parent's fork is guarded");
+        assert_eq!((error.code, error.status), ("access_denied", 403));
     }
 }

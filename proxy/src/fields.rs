@@ -6,11 +6,14 @@
 //! is; a line that is removed stays in the text and leaves the index. A head has a few dozen fields at most (its limit
 //! is in the configuration), and at that size a scan of the index is quicker than any hash.
 
+mod known;
+
 use std::fmt;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::h1::{Fault, bytes_of, offset};
+use crate::h1::{Fault, offset};
 
 /// The fields of a message, in order. A name may come more than once.
 #[derive(Clone, Default)]
@@ -38,6 +41,8 @@ struct Line {
 const COLON: &[u8] = b": ";
 /// Behind the value.
 const END: &[u8] = b"\r\n";
+/// Bytes of a line, for most of them.
+const LINE: usize = 40;
 /// The most bytes of a text. Every head has a limit far below; what would go beyond is left out.
 const MOST: usize = 16 << 20;
 
@@ -102,6 +107,15 @@ impl<const N: usize> Skips<N> {
     }
 }
 
+/// Where on its connection a message over HTTP/2 is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Before all others: both ends keep its names, also of values that are not worth it, and later messages refer to them.
+    First,
+    /// Behind others, or it may be.
+    Later,
+}
+
 /// The bit of a tag in [`Fields::seen`].
 #[inline]
 const fn bit(tag: u16) -> u64 {
@@ -134,10 +148,6 @@ fn is_value(bytes: &[u8]) -> bool {
     !rest.iter().any(is_bad) && (odd & eight(0x80) == 0 || !bytes.iter().any(is_bad))
 }
 
-/// The bytes of a token (RFC 9110 section 5.6.2), by their value.
-static IN_TOKEN: [bool; 256] =
-    bytes_of(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~");
-
 /// Whether a line of `head` ends at this place, but for blanks.
 fn is_blank_to_end(head: &[u8], from: usize) -> bool {
     let rest = head.get(from..).unwrap_or_default();
@@ -156,6 +166,41 @@ fn may_have_capitals(name: &[u8]) -> bool {
         // The last eight bytes may have been looked at in part, which is no harm.
         Some(last) => name.as_chunks::<8>().0.iter().fold(odd(last), |found, bytes| found | odd(bytes)) != 0,
         None => name.iter().fold(0, |found, byte| found | (byte & !(byte << 1))) & 0x40 != 0,
+    }
+}
+
+/// Brings a name to lower case, and says whether there is a `_` in it. Eight bytes at a time: those of a token are below
+/// 0x80, so that what is added to each carries into none of the others.
+fn lower(name: &mut [u8]) -> bool {
+    let (eights, rest) = name.as_chunks_mut::<8>();
+    let mut found = 0;
+    for bytes in eights {
+        let word = u64::from_ne_bytes(*bytes);
+        // Their highest bits: set in what is at least `A`, and in what is beyond `Z`.
+        let ascii = word & eight(0x7f);
+        let (from_a, beyond_z) = (ascii + eight(0x80 - b'A'), ascii + eight(0x7f - b'Z'));
+        let capitals = from_a & !beyond_z & eight(0x80);
+        let underscores = word ^ eight(b'_');
+        found |= underscores.wrapping_sub(eight(1)) & !underscores & eight(0x80);
+        *bytes = (word | capitals >> 2).to_ne_bytes();
+    }
+    rest.make_ascii_lowercase();
+    found != 0 || rest.contains(&b'_')
+}
+
+/// Whether one of two bytes is in a name.
+#[inline]
+fn has_either(name: &[u8], one: u8, other: u8) -> bool {
+    // A borrow out of a byte that is zero by now sets its highest bit.
+    let found = |bytes: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*bytes);
+        let is_zero = |word: u64| word.wrapping_sub(eight(1)) & !word;
+        (is_zero(word ^ eight(one)) | is_zero(word ^ eight(other))) & eight(0x80)
+    };
+    match name.last_chunk::<8>() {
+        // The last eight bytes may have been looked at in part, which is no harm.
+        Some(last) => name.as_chunks::<8>().0.iter().fold(found(last), |all, bytes| all | found(bytes)) != 0,
+        None => name.iter().any(|byte| *byte == one || *byte == other),
     }
 }
 
@@ -272,10 +317,9 @@ impl Fields {
     #[inline]
     fn index_line(&mut self, line: Line, name: &[u8]) {
         if may_have_capitals(name) {
-            self.underscored |= name.contains(&b'_');
             let start = index(line.start);
             let written = self.text.get_mut(start..start + name.len()).unwrap_or_default();
-            written.make_ascii_lowercase();
+            self.underscored |= lower(written);
         }
         let tag = tag(name);
         self.seen |= bit(tag);
@@ -308,6 +352,9 @@ impl Fields {
     /// Takes those lines of a name away whose value `is_wanted` does not want.
     pub fn retain_values(&mut self, name: &str, is_wanted: impl Fn(&[u8]) -> bool) {
         let tag = tag(name.as_bytes());
+        if !self.may_have(tag) {
+            return;
+        }
         self.lines.retain(|line| {
             line.tag != tag || line.name(&self.text) != name.as_bytes() || is_wanted(line.value(&self.text))
         });
@@ -431,39 +478,63 @@ impl Fields {
     /// The fields of a head that the HTTP/2 library has read; `None`: there is one that HTTP/1.1 would read as something
     /// else. The library lets quotes into names and blanks around values (RFC 9113 section 8.2.1 forbids both).
     pub fn of(map: &HeaderMap, room: usize) -> Option<Self> {
-        let bytes = map.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
-        let mut fields = Self::with_room(map.len() + room, bytes + room * 48);
+        let lines = map.len() + room;
+        let mut fields = Self::with_room(lines, lines * LINE);
         for (name, value) in map {
             let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
             let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-            if !name.iter().all(|byte| IN_TOKEN.get(usize::from(*byte)).is_some_and(|is_in| *is_in))
-                || is_blank(value.first())
-                || is_blank(value.last())
-            {
+            if is_blank(value.first()) || is_blank(value.last()) {
                 return None;
             }
-            fields.underscored |= may_have_capitals(name) && name.contains(&b'_');
+            if has_either(name, b'"', b'_') {
+                if name.contains(&b'"') {
+                    return None;
+                }
+                fields.underscored = true;
+            }
             fields.push(name, tag(name), value);
         }
         Some(fields)
     }
 
     /// The fields as the HTTP/2 library writes them. What it has no form for is left out.
-    pub fn to_map(&self) -> HeaderMap {
-        let mut map = HeaderMap::with_capacity(self.len());
-        // One piece of memory for all values.
-        let text = bytes::Bytes::copy_from_slice(&self.text);
-        for line in &self.lines {
-            let start = index(line.start) + usize::from(line.name) + COLON.len();
-            let end = index(line.end).saturating_sub(END.len());
-            let value = (start..=text.len()).contains(&end).then(|| text.slice(start..end));
-            let value = value.and_then(|value| HeaderValue::from_maybe_shared(value).ok());
-            if let (Ok(name), Some(value)) = (HeaderName::from_bytes(line.name(&self.text)), value) {
-                map.append(name, value);
-            }
-        }
-        map
+    pub fn into_map(self, turn: Turn) -> HeaderMap {
+        map(&self.lines, &Bytes::from(self.text), Skips::new([]), turn)
     }
+
+    /// The same, but for those that `skips` names.
+    pub fn to_map<const N: usize>(&self, skips: Skips<N>, turn: Turn) -> HeaderMap {
+        map(&self.lines, &Bytes::copy_from_slice(&self.text), skips, turn)
+    }
+}
+
+/// The lines of `text`, of which all values hold a part.
+fn map<const N: usize>(
+    lines: &[Line],
+    text: &Bytes,
+    Skips { names, tags }: Skips<N>,
+    turn: Turn,
+) -> HeaderMap {
+    let mut map = HeaderMap::with_capacity(lines.len());
+    for line in lines {
+        let name = line.name(text);
+        if tags.contains(&line.tag) && names.iter().any(|skipped| skipped.as_bytes() == name) {
+            continue;
+        }
+        let start = index(line.start) + usize::from(line.name) + COLON.len();
+        let end = index(line.end).saturating_sub(END.len());
+        if !(start..=text.len()).contains(&end) {
+            continue;
+        }
+        let Ok(mut value) = HeaderValue::from_maybe_shared(text.slice(start..end)) else { continue };
+        if let Some(known) = known::find(name, line.tag) {
+            value.set_sensitive(known.is_fresh && turn == Turn::Later);
+            map.append(&known.name, value);
+        } else if let Ok(name) = HeaderName::from_bytes(name) {
+            map.append(name, value);
+        }
+    }
+    map
 }
 
 impl fmt::Debug for Fields {
@@ -557,10 +628,33 @@ mod tests {
             Fields::of(&map, 0)
         };
         assert!(head("x_a", "1").unwrap().has_underscores() && !head("x-a", "").unwrap().has_underscores());
-        assert!(head("x\"y", "1").is_none());
+        let plain = "an-id-of-something";
+        for at in 0..=plain.len() {
+            let with = |byte: &str| head(&format!("{}{byte}{}", &plain[..at], &plain[at..]), "1");
+            assert!(with("\"").is_none() && with("_").unwrap().has_underscores(), "{at}");
+            assert!(!with("!").unwrap().has_underscores());
+        }
+        // Of what the library takes for a name nothing but the quote is none.
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        for byte in 0..=u8::MAX {
+            let taken =
+                HeaderName::from_lowercase(&[byte]).or_else(|_| HeaderName::from_bytes(&[byte])).is_ok();
+            assert_eq!(taken, is_token(byte) || byte == b'"', "{byte}");
+        }
         for value in [" 1", "1 ", "\t1", " "] {
             assert!(head("x", value).is_none(), "{value:?}");
         }
+    }
+
+    #[test]
+    fn what_is_another_in_each_message_is_not_kept_by_the_peer() {
+        let all = fields(&[("x-request-id", "1"), ("traceparent", "2"), ("via", "3"), ("x-own", "4")]);
+        let kept = |turn: Turn| {
+            let map = all.to_map(Skips::new([]), turn);
+            ["x-request-id", "traceparent", "via", "x-own"].map(|name| !map[name].is_sensitive())
+        };
+        assert_eq!(kept(Turn::Later), [false, false, true, true]);
+        assert_eq!(kept(Turn::First), [true; 4], "its name is of use");
     }
 
     #[test]
@@ -577,6 +671,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_name_is_brought_to_lower_case(name in "[!#$%&'*+.^_`|~0-9A-Za-z-]{0,40}") {
+            let mut written = name.clone().into_bytes();
+            prop_assert_eq!(lower(&mut written), name.contains('_'));
+            prop_assert_eq!(written, name.to_ascii_lowercase().into_bytes());
+        }
+
         /// A `HeaderMap` is the second opinion: the same operations leave the same lines.
         #[test]
         fn is_what_a_header_map_is(steps in prop::collection::vec((0_u8..4, 0_usize..5, "[ -~]{0,8}"), 0..40)) {
@@ -602,9 +703,12 @@ mod tests {
                 let theirs = theirs.get_all(name).iter().map(HeaderValue::as_bytes);
                 prop_assert!(ours.get_all(name).eq(theirs));
             }
-            prop_assert_eq!(ours.to_map(), theirs.clone());
+            prop_assert_eq!(ours.to_map(Skips::new([]), Turn::Later), theirs.clone());
+            let mut others = theirs.clone();
+            others.remove("x-pr-ie");
+            prop_assert_eq!(ours.to_map(Skips::new(["x-pr-ie"]), Turn::First), others);
             let has_blanks = theirs.values().any(|value| value.as_bytes().trim_ascii() != value.as_bytes());
-            prop_assert_eq!(Fields::of(&theirs, 0).map(|ours| ours.to_map()), (!has_blanks).then_some(theirs));
+            prop_assert_eq!(Fields::of(&theirs, 0).map(|ours| ours.into_map(Turn::First)), (!has_blanks).then_some(theirs));
         }
     }
 }

@@ -133,10 +133,10 @@ pub(crate) fn decided(head: &PlainHead, table: &Table) -> String {
     };
     match (service(), decide(head, table)) {
         (Err(failure), _) | (_, Err(failure)) => failure.code.to_string(),
-        (Ok(service), Ok((Target::Fork(preview, _), reason))) => {
-            format!("{service}@{} {reason}", preview.key)
+        (Ok(service), Ok((target, reason))) => {
+            let at = target.preview().map_or_else(|| "baseline".to_owned(), |key| key.to_string());
+            format!("{service}@{at} {reason}")
         }
-        (Ok(service), Ok((Target::Baseline(_), reason))) => format!("{service}@baseline {reason}"),
     }
 }
 
@@ -150,7 +150,8 @@ pub(crate) fn stamped(head: &PlainHead, table: &Table) -> PlainHead {
     let identity = identify(head, table).unwrap();
     let mut fields = fields(head);
     let mut random = 6;
-    stamp(&mut fields, &identity, &table.estate.carriers, || {
+    let hidden = table.estate.context.hide(&identity, 0x0123_4567_89ab_cdef);
+    stamp(&mut fields, &identity, &table.estate, hidden, None, || {
         random += 1;
         random
     });

@@ -12,9 +12,12 @@ pub mod hold;
 pub mod http1;
 pub mod http2;
 pub mod io;
+pub mod meant;
 pub mod outgoing;
 pub mod pool;
+pub mod relay;
 pub mod rewrite;
+mod trace;
 pub mod tunnel;
 pub mod upload;
 pub mod upstream_body;
@@ -74,6 +77,9 @@ pub async fn forward(
         (Err(Unsent::Unreached(error)), Target::Baseline(_)) => {
             return Err(unavailable(decision.service, error));
         }
+        (Err(Unsent::Unreached(_)), Target::Own(key, _)) => {
+            return Err(fork_unavailable(decision.service, *key));
+        }
         (Err(Unsent::Unreached(error)), Target::Fork(preview, _)) => {
             tracing::debug!(preview = %preview.key, service = %decision.service.name, ?error, "fork is down");
             Box::pin(fork_down(worker, connection, decision, &outgoing, record)).await?
@@ -101,7 +107,9 @@ fn broken(service: &Service, error: &BodyError, source: &Source) -> Failure {
             attempt::not_http(service)
         }
         BodyError::Http2(error) => attempt::reset(service, error),
-        BodyError::Upstream(_) | BodyError::Stalled | BodyError::Late => broke_off(service),
+        BodyError::Upstream(_) | BodyError::Stalled | BodyError::Late | BodyError::Moved => {
+            broke_off(service)
+        }
     }
 }
 
@@ -120,7 +128,7 @@ async fn fork_down(
     match preview.on_fork_down {
         OnForkDown::Hold => hold(worker, connection, decision, outgoing, record).await?.ok_or_else(down),
         OnForkDown::Baseline if !decision.identity.strict => {
-            let target = pick::baseline(decision.service, Some(&key))?;
+            let target = decision.here.baseline(decision.service, Some(&key))?;
             record.decided(&Decision { reason: Reason::ForkDown, target, ..decision.clone() });
             match send(worker, connection, decision.service, target, outgoing, record).await {
                 Ok(exchange) => Ok(exchange),
@@ -160,12 +168,20 @@ async fn hold(
         // The fork may have come up where it is declared, or be declared elsewhere by now.
         table = worker.table.get();
         let Some(service) = same_service(&table, decision.service) else { break };
-        let picked = pick::target(&decision.identity, service, &table);
+        let picked = decision.here.target(&decision.identity, service, &table);
         let (target, reason) = picked.inspect_err(|failure| record.refused(failure))?;
+        if let (Target::Fork(preview, _), Reason::ParentFork) = (target, reason)
+            && decision.target.preview() != Some(preview.key)
+            && table.access(&preview.key).is_some()
+        {
+            // Another parent's by now, of which nobody has asked whether this client may see it.
+            break;
+        }
         let now = Decision { service, target, reason, generation: table.generation, ..decision.clone() };
         match send(worker, connection, service, target, outgoing, record).await {
             Ok(exchange) => {
                 record.decided(&now);
+                record.renewed(Rc::clone(&table), service.index);
                 return Ok(Some(exchange));
             }
             Err(Unsent::Failed(failure)) => return Err(failure),
@@ -177,7 +193,7 @@ async fn hold(
 
 /// The service of that name in another table.
 fn same_service<'t>(table: &'t Table, service: &Service) -> Option<&'t Service> {
-    table.estate.services.iter().find(|other| other.name == service.name).map(AsRef::as_ref)
+    table.estate.service(&service.name)
 }
 
 /// Tries the endpoints of a target until one answers, or none is left.

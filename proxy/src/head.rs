@@ -4,6 +4,7 @@
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, Version};
 
+use crate::error::{Code, Failure};
 use crate::fields::Fields;
 
 /// A request head, as far as decisions need it. Field names are lower case.
@@ -55,6 +56,29 @@ impl RequestHead {
             is_websocket: false,
             fields: Fields::default(),
         }
+    }
+}
+
+impl RequestHead {
+    /// What a client would have sent that says what `plain` does.
+    ///
+    /// # Errors
+    /// `malformed_request` where no request can say it.
+    pub fn of(plain: &PlainHead) -> Result<Self, Failure> {
+        let malformed =
+            |what: &str| Failure::new(Code::MalformedRequest, format!("no request has this {what}"));
+        let target = match &plain.query {
+            Some(query) => format!("{}?{query}", plain.path),
+            None => plain.path.clone(),
+        };
+        let mut fields = Fields::default();
+        plain.fields.iter().for_each(|(name, value)| fields.append(name, value));
+        Ok(Self {
+            method: Method::from_bytes(plain.method.as_bytes()).map_err(|_| malformed("method"))?,
+            target: PathAndQuery::try_from(target).map_err(|_| malformed("path or query"))?,
+            fields,
+            ..Self::none()
+        })
     }
 }
 

@@ -13,6 +13,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 mod tools;
+mod trace;
 mod traceparent;
 
 use std::borrow::Cow;
@@ -26,14 +27,15 @@ use crate::head::Head;
 use crate::route::table::Table;
 use scan::Scan;
 
-pub(crate) use baggage::{Member, members};
+pub(crate) use baggage::{Member, is_named, members};
 pub(crate) use host::read_host;
 pub(crate) use list::cookie_value;
 pub use list::percent_decoded;
 pub(crate) use path::segment as path_segment;
 pub use query::strip as strip_query;
 pub(crate) use query::value as query_value;
-pub use traceparent::{TraceParent, parse as parse_traceparent};
+pub(crate) use scan::{is_strict, is_twin};
+pub use traceparent::{TraceParent, only as only_traceparent, parse as parse_traceparent};
 
 /// What was read from a request: its keys, and what carriers in the URL leave of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +58,19 @@ pub struct Identity {
     pub traced: bool,
     /// Whether a cache can't tell the answer from others: the key is neither in the URL nor in our header.
     pub is_private: bool,
+    /// What becomes of the carriers on their way onward.
+    pub onward: Onward,
+}
+
+/// What becomes of the carriers of a request on their way onward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Onward {
+    /// They say what the request said.
+    Carried,
+    /// The request said nothing, and gets the key of the fork whose sidecar this is.
+    Stamped,
+    /// The request leaves the estate, and they were taken out.
+    Left,
 }
 
 /// The host with the key taken out.
@@ -83,6 +98,22 @@ pub enum CookieChange {
 }
 
 impl Identity {
+    /// That of a request that leaves the estate: nothing in it is ours to read.
+    pub fn left() -> Self {
+        Self {
+            keys: Keys::new(),
+            carrier: None,
+            strict: false,
+            host: RouteHost::Whole,
+            path_skip: 0,
+            strip_query: false,
+            cookie: CookieChange::Keep,
+            traced: false,
+            is_private: false,
+            onward: Onward::Left,
+        }
+    }
+
     /// The host that routes are matched against.
     pub fn host_text<'a, H: Head>(&'a self, head: &'a H) -> Cow<'a, str> {
         let host = host_of(head.authority());
@@ -152,6 +183,7 @@ pub fn identify<H: Head>(head: &H, table: &Table) -> Result<Identity, Failure> {
         cookie: CookieChange::Keep,
         traced,
         is_private: false,
+        onward: Onward::Carried,
     };
     identity.take_explicit(Carrier::Header, list::in_header(&scan.header, table)?)?;
     identity.take_explicit(Carrier::Host, host.keys)?;
@@ -200,11 +232,44 @@ impl Identity {
                 let cookie = if cleared { None } else { list::in_cookie(&scan.cookie, table) };
                 cookie.map(|keys| (Carrier::Cookie, keys, true))
             })
-            .or_else(|| origin::read(head, scan, table).map(|keys| (Carrier::Origin, keys, true)));
+            .or_else(|| origin::read(head, scan, table).map(|keys| (Carrier::Origin, keys, true)))
+            .or_else(|| {
+                let hidden = trace::read(head, table)?;
+                self.strict |= hidden.strict;
+                Some((Carrier::Trace, Keys::from_iter([hidden.key]), true))
+            });
         if let Some((carrier, keys, is_private)) = found {
             self.carrier = Some(carrier);
             self.keys = keys;
             self.is_private = is_private;
+        }
+    }
+}
+
+impl Identity {
+    /// Lets go of the keys.
+    pub fn forget(&mut self) {
+        self.keys.clear();
+        self.carrier = None;
+        self.is_private = false;
+    }
+
+    /// What is left of it where the client may not name previews in fields, which were cut before: a key that an `Origin`
+    /// or an id gave is none.
+    ///
+    /// # Errors
+    /// `access_denied` where the URL names one: nobody writes that by accident, and it must not end in a silent baseline.
+    pub fn distrusted(mut self) -> Result<Self, Failure> {
+        match self.carrier {
+            None => Ok(self),
+            Some(Carrier::Origin | Carrier::Trace) => {
+                self.forget();
+                Ok(self)
+            }
+            Some(carrier) => {
+                let detail = format!("this client's address may not name previews, and the {carrier} does");
+                Err(Failure::new(Code::AccessDenied, detail))
+            }
         }
     }
 }

@@ -8,6 +8,9 @@ use h2::RecvStream;
 use crate::fields::Fields;
 use crate::h1::FIELDS;
 
+/// Room for what trailers get on their way.
+const ADDED: usize = 2;
+
 /// A body over HTTP/2.
 #[derive(Debug)]
 pub struct Incoming {
@@ -39,7 +42,7 @@ impl Incoming {
                         if map.len() > FIELDS {
                             return Poll::Ready(Err(h2::Reason::ENHANCE_YOUR_CALM.into()));
                         }
-                        self.trailers = Some(Fields::of(&map, 0).ok_or(h2::Reason::PROTOCOL_ERROR)?);
+                        self.trailers = Some(Fields::of(&map, ADDED).ok_or(h2::Reason::PROTOCOL_ERROR)?);
                     }
                     self.ended = true;
                 }

@@ -13,9 +13,13 @@ pub mod forward;
 pub mod h1;
 pub mod identify;
 pub mod pick;
+pub mod place;
 pub mod record;
 pub mod route;
 
+pub mod chain;
+pub mod context;
+pub mod decide;
 pub mod decision;
 pub mod error;
 pub mod fields;
@@ -24,8 +28,11 @@ mod hex;
 pub mod incoming;
 pub mod limit;
 pub mod memory;
+pub mod reading;
 pub mod respond;
 pub mod walk;
+pub mod watch;
+pub mod wire;
 
 pub mod admin;
 pub mod app;

@@ -44,7 +44,7 @@ pub fn way<'t>(rule: &'t Rule, table: &'t Table, seed: u64) -> Result<Way<'t>, F
     };
     let broken = |why: &str| Failure::new(Code::Internal, format!("route {rule}: {why}"));
     let backend = weighted(backends, seed).ok_or_else(|| broken("no backend has a weight above zero"))?;
-    let service = backend.service.and_then(|index| table.estate.services.get(index));
+    let service = backend.service.and_then(|index| table.estate.numbered(index));
     let service = service.ok_or_else(|| broken("the backend of this request is no service that is known"))?;
     Ok(Way::To(backend, service))
 }
@@ -73,8 +73,21 @@ pub fn target<'t>(
     service: &'t Service,
     table: &'t Table,
 ) -> Result<(Target<'t>, Reason), Failure> {
+    target_or(identity, service, table, |key| baseline(service, key))
+}
+
+/// As [`target`], with what `baseline` gives in place of the service's own.
+///
+/// # Errors
+/// As [`target`].
+pub fn target_or<'t>(
+    identity: &Identity,
+    service: &'t Service,
+    table: &'t Table,
+    baseline: impl Fn(Option<&Key>) -> Result<Target<'t>, Failure>,
+) -> Result<(Target<'t>, Reason), Failure> {
     if identity.keys.is_empty() {
-        return Ok((baseline(service, None)?, Reason::NoKey));
+        return Ok((baseline(None)?, Reason::NoKey));
     }
     let named: Named<'_> = identity.keys.iter().map(|key| table.preview(key).map(AsRef::as_ref)).collect();
     let unknown = identity.keys.iter().zip(&named).find(|(_, preview)| preview.is_none()).map(|(key, _)| key);
@@ -88,8 +101,8 @@ pub fn target<'t>(
     }
     match unknown {
         Some(key) if identity.strict => Err(absent(key, table)),
-        Some(_) => Ok((baseline(service, unknown)?, Reason::UnknownPreview)),
-        None => Ok((baseline(service, identity.keys.first())?, Reason::NoFork)),
+        Some(_) => Ok((baseline(unknown)?, Reason::UnknownPreview)),
+        None => Ok((baseline(identity.keys.first())?, Reason::NoFork)),
     }
 }
 
@@ -163,7 +176,8 @@ pub trait View {
 
 /// One endpoint of a set, by power of two choices: of two drawn by `seed`, the one with fewer requests under way
 /// (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing"). Unhealthy ones and those in `tried`
-/// are left out; ejected ones too, unless nothing else is left. `None`: nothing is left at all.
+/// are left out; an address of the service itself, unless no pod is left that is not ejected; and ejected ones, unless
+/// nothing else is left. `None`: nothing is left at all.
 pub fn endpoint<'t>(
     set: &'t [Arc<Endpoint>],
     view: &impl View,
@@ -181,7 +195,10 @@ pub fn endpoint<'t>(
         let (first, second) = (nth(first)?, nth(second)?);
         Some(if view.outstanding(second) < view.outstanding(first) { second } else { first })
     };
-    best(&|endpoint| usable(endpoint) && !view.is_ejected(endpoint)).or_else(|| best(&usable))
+    let serves = |endpoint: &Endpoint| usable(endpoint) && !view.is_ejected(endpoint);
+    best(&|endpoint| serves(endpoint) && !endpoint.is_standby)
+        .or_else(|| best(&serves))
+        .or_else(|| best(&usable))
 }
 
 /// Two different numbers below `count`, or the only one twice; `None` below zero.

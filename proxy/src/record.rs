@@ -4,7 +4,10 @@
 pub mod access_log;
 mod body;
 pub mod metrics;
+pub mod opaque;
 pub mod receipt;
+mod review;
+pub mod standing;
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -12,17 +15,25 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sidetrack_config::Key;
 use sidetrack_config::carriers::Carrier;
+use sidetrack_config::model::Role;
 
 use crate::accept::connection::Connection;
+use crate::chain::{self, Chain, Facts};
+use crate::context::edges::Call;
+use crate::context::memory::Hold;
+use crate::decide::Told;
 use crate::decision::{Decision, Keys, Reason, Side, Target};
 use crate::error::{Code, Failure};
+use crate::fields::Fields;
 use crate::forward::body::Source;
 use crate::forward::forwarded::{REQUEST_ID, client};
 use crate::head::RequestHead;
 use crate::hex;
-use crate::identify::{CookieChange, Identity};
+use crate::identify::{CookieChange, Identity, Onward};
 use crate::pick::Way;
+use crate::reading::Taken;
 use crate::respond::Answer;
+use crate::route::rule::Rule;
 use crate::route::snapshot::Held;
 use crate::route::table::Service;
 use crate::worker::Worker;
@@ -30,7 +41,8 @@ use smallvec::SmallVec;
 
 use access_log::{Entry, RawTexts, Texts};
 pub use body::ResponseBody;
-use metrics::{CLIENT_CLOSED, Sample};
+use metrics::{CLIENT_CLOSED, Gauge, Sample};
+use standing::Standing;
 
 /// What is known about a request so far. Dropped, it is written.
 pub struct Record {
@@ -39,6 +51,11 @@ pub struct Record {
     table: Rc<Held>,
     started: Instant,
     request_id: RequestId,
+    /// Whether the id is ours, and may say the key.
+    is_own_id: bool,
+    /// Whether it came in to the workload of a sidecar, and if so, with a key.
+    inbound: Option<(bool, Hold)>,
+    hidden: Option<u128>,
     client: IpAddr,
     line: Option<Line>,
     service: Option<usize>,
@@ -58,7 +75,18 @@ pub struct Record {
     response_bytes: u64,
     tunnel_bytes: u64,
     is_refused: bool,
+    /// The workload behind this sidecar answers, whatever the table says.
+    is_own: bool,
+    /// What stands for the baseline is where the connection was meant to go.
+    is_meant: bool,
+    is_grpc: bool,
     complete: bool,
+    /// The version of the table that was asked last.
+    asked: u64,
+    /// Of an exchange that has seen another table come.
+    standing: Option<Standing>,
+    /// Its part in the chain of hops, where it has a key and went somewhere.
+    chain: Option<Box<Chain>>,
 }
 
 /// The id of a request: ours, or a trusted proxy's.
@@ -101,6 +129,9 @@ impl Record {
         });
         Box::new(Self {
             started: Instant::now(),
+            is_own_id: given.is_none(),
+            hidden: None,
+            inbound: None,
             request_id: given.map_or_else(|| new_id(worker), SmallVec::from_slice),
             client: client(connection, fields),
             worker: Rc::clone(worker),
@@ -123,18 +154,77 @@ impl Record {
             response_bytes: 0,
             tunnel_bytes: 0,
             is_refused: false,
+            is_own: false,
+            is_meant: false,
+            is_grpc: false,
             complete: false,
+            asked: table.version(),
+            standing: None,
+            chain: None,
         })
     }
 
-    /// The keys are known.
-    pub fn identified(&mut self, identity: &Rc<Identity>) {
+    /// The keys are known, and what of the head did not count.
+    pub fn identified(&mut self, identity: &Rc<Identity>, taken: Taken) {
+        let stats = &self.worker.stats;
+        if taken.by_egress {
+            stats.egress_stripped.inc();
+        }
+        if taken.carriers || taken.ids {
+            stats.cut_carriers.inc();
+        }
+        if identity.onward == Onward::Stamped {
+            stats.stamped.inc();
+        }
+        if taken.ids {
+            self.request_id = new_id(&self.worker);
+            self.is_own_id = true;
+        }
+        self.hide(identity);
         self.identity = Some(Rc::clone(identity));
     }
 
-    /// The service is known, where the request goes to one.
-    pub fn routed(&mut self, way: Way<'_>) {
-        self.service = way.service().map(|service| service.index);
+    /// Makes an id that says the key: for the trace, where one begins here, and for the request, where its id is ours.
+    fn hide(&mut self, identity: &Identity) {
+        let context = &self.table.estate.context;
+        // Only a gateway writes the id of the request.
+        let names_request = self.is_own_id && self.table.estate.role == Role::Gateway;
+        if identity.keys.is_empty() || (identity.traced && !names_request) {
+            return;
+        }
+        self.hidden = context.hide(identity, self.worker.random());
+        if let (Some(id), true) = (self.hidden, names_request) {
+            self.request_id = RequestId::from_buf(hex::digits::<32>(id));
+        }
+    }
+
+    /// The id that says the key, where there is one.
+    pub const fn hidden(&self) -> Option<u128> {
+        self.hidden
+    }
+
+    /// Counts what became of the key of a call, with the service that it is for.
+    pub fn called(&self, call: Option<Call>) {
+        let Some(call) = call else { return };
+        let unrouted = self.worker.shared.metrics.unrouted();
+        self.service().map_or(unrouted, |service| &*service.stats).called(call);
+    }
+
+    /// The request came in to the workload of a sidecar, which answers it from now on; its ids are held meanwhile.
+    pub fn came_in(&mut self, hold: Hold) {
+        let is_keyed = self.identity.as_ref().is_some_and(|identity| !identity.keys.is_empty());
+        self.inbound(is_keyed).inc();
+        self.inbound = Some((is_keyed, hold));
+    }
+
+    fn inbound(&self, is_keyed: bool) -> &Gauge {
+        let stats = &self.worker.stats;
+        if is_keyed { &stats.inbound_keyed } else { &stats.inbound_unkeyed }
+    }
+
+    /// When it began.
+    pub const fn started(&self) -> Instant {
+        self.started
     }
 
     /// The target is known, or another one than before.
@@ -142,13 +232,12 @@ impl Record {
         self.side = decision.target.side();
         self.generation = decision.generation;
         self.reason = Some(decision.reason);
-        self.preview = match decision.target {
-            Target::Fork(preview, _) => Some(preview.key),
-            Target::Baseline(_) => None,
-        };
+        self.preview = decision.target.preview();
+        self.is_own = matches!(decision.target, Target::Own(..));
+        self.is_meant = decision.here.passes();
     }
 
-    /// There is no target, and this is why.
+    /// There is no target any more, and this is why.
     pub fn refused(&mut self, failure: &Failure) {
         self.is_refused = true;
         if matches!(failure.code, Code::UnknownPreview | Code::PreviewExpired) {
@@ -209,6 +298,12 @@ impl Record {
         self.error
     }
 
+    /// Whether the client is told to go.
+    pub fn is_going(&self) -> bool {
+        let lifeline = &self.connection.lifeline;
+        lifeline.is_going() || (self.worker.leaving.get() && !lifeline.stays())
+    }
+
     /// Whether the client speaks HTTP/2.
     pub fn is_http2(&self) -> bool {
         self.connection.is_http2
@@ -217,6 +312,19 @@ impl Record {
     /// Where the keys were found.
     pub fn carrier(&self) -> Option<Carrier> {
         self.identity.as_ref().and_then(|identity| identity.carrier)
+    }
+
+    /// What becomes of the carriers on their way onward.
+    pub fn onward(&self) -> Onward {
+        self.identity.as_ref().map_or(Onward::Carried, |identity| identity.onward)
+    }
+
+    /// Where the keys come from, in a word.
+    fn origin(&self) -> Option<&'static str> {
+        match self.onward() {
+            Onward::Stamped => Some("stamp"),
+            Onward::Carried | Onward::Left => self.carrier().map(Carrier::as_str),
+        }
     }
 
     /// What becomes of the cookie: an unknown preview that a cookie names is told once, and the cookie cleared.
@@ -241,14 +349,47 @@ impl Record {
     }
 
     /// The receipt of what was decided here; `None` without a key, and where it did not come to a reason.
-    pub fn receipt(&self) -> Option<Vec<u8>> {
+    fn receipt(&self) -> Option<String> {
         self.identity.as_ref().filter(|identity| !identity.keys.is_empty())?;
         let at = match &self.preview {
-            Some(key) => key.as_bytes(),
-            None if self.is_refused => b"none",
-            None => b"baseline",
+            Some(key) => key.as_str(),
+            None if self.is_refused => "none",
+            None => "baseline",
         };
-        Some(receipt::entry(self.service_name()?, at, self.reason?, self.generation))
+        let is_stamped = self.onward() == Onward::Stamped;
+        Some(receipt::entry(self.service_name()?, at, (self.reason?, is_stamped), self.generation))
+    }
+
+    /// The request has this part in its chain.
+    pub fn chained(&mut self, chain: Option<Box<Chain>>) {
+        self.chain = chain;
+    }
+
+    /// Writes the receipt of the whole chain into the fields of an answer. Who asks without a key is told of none, whatever
+    /// the upstream says.
+    pub fn tell(&mut self, fields: &mut Fields) {
+        let Some(entry) = self.receipt() else {
+            fields.remove(chain::hop::ROUTE);
+            return;
+        };
+        let facts = self.facts();
+        chain::finish(fields, entry, self.chain.as_deref_mut(), &facts, &self.worker, &self.table);
+    }
+
+    /// The same in the trailers of a call of gRPC.
+    fn tell_in(&self, trailers: &mut Fields) {
+        match (self.receipt(), self.chain.as_deref().filter(|chain| chain.has_trailers())) {
+            (Some(entry), Some(chain)) => {
+                chain::trailers(trailers, entry, chain, &self.facts(), &self.worker, &self.table);
+            }
+            (_, _) => {
+                trailers.remove(chain::hop::ROUTE);
+            }
+        }
+    }
+
+    const fn facts(&self) -> Facts {
+        Facts { started: self.started, endpoint: self.endpoint, is_grpc: self.is_grpc }
     }
 
     /// Sends the answer on, and the record with its body, or to its tunnel.
@@ -258,6 +399,16 @@ impl Record {
         self.complete = answer.body.is_ended();
         answer.body.record = Some(self);
         answer
+    }
+
+    /// The request is a call of gRPC.
+    pub fn set_grpc(&mut self, is_grpc: bool) {
+        self.is_grpc = is_grpc;
+    }
+
+    /// Whether the request is a call of gRPC.
+    pub fn is_grpc(&self) -> bool {
+        self.is_grpc
     }
 
     /// A tunnel ended.
@@ -310,9 +461,9 @@ impl Record {
             connection: self.connection.id,
             protocol: if self.connection.is_http2 { "HTTP/2" } else { "HTTP/1.1" },
             scheme: self.connection.scheme(),
-            method: line.method,
+            method: Some(line.method),
             keys: self.keys(),
-            carrier: self.carrier(),
+            carrier: self.origin(),
             target: self.side,
             reason: self.reason,
             preview: self.preview,
@@ -330,6 +481,18 @@ impl Record {
     }
 }
 
+impl Told for Record {
+    fn routed(&mut self, _: &Rule, way: Way<'_>) {
+        self.service = way.service().map(|service| service.index);
+    }
+
+    fn admitted(&mut self) {}
+
+    fn refused(&mut self, failure: &Failure) {
+        Self::refused(self, failure);
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         let now = Instant::now();
@@ -337,6 +500,9 @@ impl Drop for Record {
         self.count(&sample);
         self.write(&sample);
         self.worker.stats.requests_in_flight.dec();
+        if let Some((is_keyed, _)) = &self.inbound {
+            self.inbound(*is_keyed).dec();
+        }
         self.worker.ended();
         self.connection.lifeline.ended(now);
     }

@@ -11,10 +11,9 @@ use crate::error::Failure;
 use crate::fields::Fields;
 use crate::forward::rewrite::vary;
 use crate::head::RequestHead;
-use crate::identify::{CookieChange, join};
-use crate::record::{Record, ResponseBody, receipt};
+use crate::identify::{CookieChange, Onward, join};
+use crate::record::{Record, ResponseBody};
 use crate::route::table::Table;
-use crate::worker::Worker;
 pub use redirect::{location, redirect};
 
 /// An answer, of an upstream or our own.
@@ -57,7 +56,7 @@ impl Dress {
 }
 
 /// Whether a request with these `fields` is one of gRPC.
-pub fn is_grpc(fields: &Fields) -> bool {
+fn is_grpc(fields: &Fields) -> bool {
     let after = fields.get("content-type").and_then(|kind| kind.strip_prefix(b"application/grpc"));
     after.is_some_and(|after| after.first().is_none_or(|next| b"+; ".contains(next)))
 }
@@ -130,9 +129,7 @@ pub fn dressed(failure: &Failure, dress: Dress, context: &Context<'_>) -> Answer
     if dress == Dress::Grpc {
         // Trailers-only: the status of HTTP is 200, and gRPC's stands in the one head that there is.
         status = StatusCode::OK;
-        fields.append("grpc-status", failure.grpc().to_string().as_bytes());
-        let message = percent_encoded(&format!("{}: {}", failure.code, failure.detail));
-        fields.append("grpc-message", message.as_bytes());
+        grpc_status(&mut fields, failure.grpc(), &format!("{}: {}", failure.code, failure.detail));
     } else {
         explain_status(&mut fields, failure);
     }
@@ -217,6 +214,12 @@ fn escaped(text: &str) -> String {
     out
 }
 
+/// How a call of gRPC ended, for its head where that is all of the answer, or for its trailers.
+pub fn grpc_status(fields: &mut Fields, status: u8, message: &str) {
+    fields.append("grpc-status", status.to_string().as_bytes());
+    fields.append("grpc-message", percent_encoded(message).as_bytes());
+}
+
 /// `grpc-message`: printable ASCII but `%` as it is, all else percent-encoded (gRPC over HTTP/2, "Responses").
 fn percent_encoded(text: &str) -> String {
     use std::fmt::Write;
@@ -232,23 +235,23 @@ fn percent_encoded(text: &str) -> String {
 }
 
 /// What every answer gets: `Vary`, and for keyed ones the receipt, cache safety and the cookie.
-pub fn finish(answer: &mut Answer, worker: &Worker, table: &Table, record: &Record) {
+pub fn finish(answer: &mut Answer, table: &Table, record: &mut Record) {
     let carriers = &table.estate.carriers;
     let is_tunnel = answer.status == StatusCode::SWITCHING_PROTOCOLS;
     let fields = &mut answer.fields;
-    if worker.leaving.get() && !record.is_http2() && !is_tunnel {
+    if record.is_going() && !record.is_http2() && !is_tunnel {
         fields.insert("connection", b"close");
+    }
+    if record.onward() == Onward::Left {
+        // Nothing of ours went there, so that nothing of it is about us.
+        return;
     }
     match carriers.header.as_deref() {
         Some("x-pr-id") => vary(fields, "X-PR-ID"),
         Some(other) => vary(fields, other),
         None => {}
     }
-    match record.receipt() {
-        Some(entry) => receipt::prepend(fields, entry),
-        // Who asks without a key is told of none, whatever the upstream says.
-        None => drop(fields.remove(receipt::ROUTE)),
-    }
+    record.tell(fields);
     if record.identity().is_some_and(|identity| identity.is_private) {
         fields.insert("cache-control", b"private, no-store");
     }
@@ -264,10 +267,8 @@ fn cookie_name(cookie: &[u8]) -> &[u8] {
 /// Sets, or clears, the cookie that lets the further requests of a page follow.
 fn cookie(fields: &mut Fields, carriers: &Carriers, record: &Record) {
     let Some(name) = carriers.cookie.as_deref() else { return };
-    if fields.contains("set-cookie") {
-        // Which preview a browser sees is not for a service to say, least of all for the code of another preview.
-        fields.retain_values("set-cookie", |cookie| cookie_name(cookie) != name.as_bytes());
-    }
+    // Which preview a browser sees is not for a service to say, least of all for the code of another preview.
+    fields.retain_values("set-cookie", |cookie| cookie_name(cookie) != name.as_bytes());
     let Some(identity) = record.identity() else { return };
     let secure = if record.is_secure() { "; Secure" } else { "" };
     let text = match record.cookie() {

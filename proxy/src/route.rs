@@ -1,8 +1,10 @@
 //! Step 3: the rule that a request meets, by host, path and what else its route asks for.
 
 pub mod build;
+pub(crate) mod candidates;
 pub mod compact;
 pub mod hosts;
+pub(crate) mod known;
 pub mod rule;
 pub mod sharded;
 pub mod snapshot;

@@ -29,8 +29,8 @@ fn of_a_preview_with_one_fork() {
 /// An idle HTTP/1.1 connection has these and no buffer.
 #[test]
 fn of_an_idle_connection() {
-    at_most::<Connection>(216);
-    at_most::<Lifeline>(80);
+    at_most::<Connection>(224);
+    at_most::<Lifeline>(88);
     at_most::<Io>(240);
     at_most::<Wire>(72);
     at_most::<Http1>(80);

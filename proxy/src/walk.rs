@@ -5,12 +5,16 @@
 use std::pin::pin;
 use std::rc::Rc;
 
+use sidetrack_config::model::Place;
+
 use crate::accept::body::ClientBody;
 use crate::accept::connection::Connection;
 use crate::accept::hints::Hints;
 use crate::accept::request::check;
-use crate::admit::admit;
-use crate::decision::{Decision, Reason, Target};
+use crate::chain;
+use crate::context::inside;
+use crate::decide::{Verdict, decide};
+use crate::decision::Target;
 use crate::error::Failure;
 use crate::forward::body::Source;
 use crate::forward::deadline::within;
@@ -18,11 +22,10 @@ use crate::forward::forwarded::scheme;
 use crate::forward::outgoing::{Via, max_forwards};
 use crate::forward::{Outgoing, filters, forward};
 use crate::head::{HttpHead, RequestHead};
-use crate::identify::identify;
-use crate::pick::{self, Way};
+use crate::place::Here;
+use crate::reading::{Asked, Asker, Reading, read};
 use crate::record::Record;
-use crate::respond::{self, Answer, Dress, is_grpc};
-use crate::route::route;
+use crate::respond::{self, Answer, Dress};
 use crate::route::table::Table;
 use crate::worker::Worker;
 
@@ -37,12 +40,13 @@ pub async fn serve(
     let table = worker.table.get();
     let mut record = Record::begin(worker, connection, &head, &table);
     let dress = Dress::of(&head);
+    record.set_grpc(dress == Dress::Grpc);
     let walked = pin!(walk(worker, connection, &table, (head, body), hints, &mut record)).await;
     let mut answer = match walked {
         Ok(answer) => answer,
         Err(failure) => respond::failure(&failure, dress, &mut record),
     };
-    respond::finish(&mut answer, worker, &table, &record);
+    respond::finish(&mut answer, &table, &mut record);
     record.attach(answer)
 }
 
@@ -52,7 +56,7 @@ pub fn refuse(worker: &Rc<Worker>, connection: &Rc<Connection>, failure: &Failur
     let head = RequestHead::none();
     let mut record = Record::begin(worker, connection, &head, &table);
     let mut answer = respond::failure(failure, Dress::of(&head), &mut record);
-    respond::finish(&mut answer, worker, &table, &record);
+    respond::finish(&mut answer, &table, &mut record);
     record.attach(answer)
 }
 
@@ -61,44 +65,50 @@ async fn walk(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     table: &Table,
-    (head, body): (RequestHead, ClientBody),
+    (mut head, body): (RequestHead, ClientBody),
     hints: Rc<Hints>,
     record: &mut Record,
 ) -> Result<Answer, Failure> {
     worker.has_room(connection)?;
     let authority = check(&head, &worker.limits)?;
-    let view = HttpHead::new(&head, &authority, connection.secure);
-    let identity = Rc::new(identify(&view, table)?);
-    record.identified(&identity);
-    let rule = route(&view, &identity, table)?;
-    let way = pick::way(rule, table, worker.random())?;
-    record.routed(way);
-    admit(&view, &identity.keys, record.client(), table)?;
-    let (backend, service) = match way {
-        Way::To(backend, service) => (backend, service),
-        Way::Redirect(to) => {
+    let place = &connection.listener.place;
+    let meant = worker.meant.endpoint(connection, &table.estate);
+    let here = Here::new(place, connection, table, meant.as_ref());
+    let asker = Asker { place, here, client: record.client() };
+
+    let is_secure = connection.secure;
+    let mut asked = Asked { head: &mut head, authority: &authority, is_secure };
+    let Reading { identity, call, taken } =
+        read(&mut asked, &asker, table, Some(&worker.shared), record.started())?;
+    let identity = Rc::new(identity);
+    record.identified(&identity, taken);
+
+    let view = HttpHead::new(&head, &authority, is_secure);
+    let chance = (worker.random(), worker.seconds());
+    let verdict = decide(&view, Rc::clone(&identity), &asker, table, chance, record);
+    record.called(call);
+    let decision = match verdict? {
+        Verdict::Go(decision) => decision,
+        Verdict::Redirect(to, rule) => {
             let scheme = scheme(connection, &head.fields);
             return Ok(respond::redirect(to, rule, &view, &identity, scheme));
         }
     };
-    let (target, reason) =
-        pick::target(&identity, service, table).inspect_err(|failure| record.refused(failure))?;
-    if let (Target::Fork(preview, _), Reason::ParentFork) = (target, reason) {
-        // Who may see a preview may not for that see those that it stands on.
-        admit(&view, &[preview.key], record.client(), table)?;
-    }
-    let generation = table.generation;
-    let decision = Decision { identity, rule, backend, service, target, reason, generation };
     record.decided(&decision);
+    if *place == Place::Inbound && !matches!(decision.target, Target::Fork(..)) {
+        record.came_in(inside::came_in(&view, &identity, table, worker, record.started()));
+    }
     if max_forwards(&head) == Some(0) {
         return Ok(respond::options());
     }
-    let via = Via { worker, connection, table, request_id: record.request_id() };
+
+    let via = Via { worker, connection, table, request_id: record.request_id(), hidden: record.hidden() };
     let limits = &worker.limits;
     // A call of gRPC may listen for as long as its stream may idle.
-    let patience = if is_grpc(&head.fields) { service.timeouts.idle } else { limits.body_timeout };
+    let patience = if record.is_grpc() { decision.service.timeouts.idle } else { limits.body_timeout };
     let source = Source::new(body, limits.body_bytes, patience)?;
-    let outgoing = Outgoing::new(head, source, &decision, authority, hints, &via)?;
+    let mut outgoing = Outgoing::new(head, source, &decision, authority, hints, &via)?;
+    record.chained(chain::begin(&mut outgoing.fields, &decision, place, worker, table));
     let forwarding = pin!(forward(worker, connection, &decision, outgoing, record));
     let mut answer = within(&decision, forwarding).await?;
     filters::answer(&mut answer.fields, &decision);

@@ -49,7 +49,7 @@ def wait_until(what: str, probe, patience: float = PATIENCE):
 class Process:
     """A child process whose output is gathered line by line on threads, so that it can be waited on and shown."""
 
-    def __init__(self, command: list[str], cwd: str | None = None):
+    def __init__(self, command: list[str], **options):
         self.lines: list[str] = []
         self.news = threading.Condition()
         self.child = subprocess.Popen(
@@ -59,7 +59,7 @@ class Process:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            cwd=cwd,
+            **options,
         )
         self.open = 2
         for stream in (self.child.stdout, self.child.stderr):
@@ -118,20 +118,24 @@ class Upstream(Process):
 
 
 class Gateway(Process):
-    """`sidetrack gateway` on a generated configuration; `listeners[i]` is the port of the i-th listener."""
+    """`sidetrack gateway` on a generated configuration; `listeners[i]` is the port of the i-th listener. What stands inside
+    an estate has other words for `command`; `wrapper` is a command that starts it, `user` the number of the user that this
+    makes of it, and `reach` gives the address at which a listener of it is met from here."""
 
-    def __init__(self, config: dict):
+    def __init__(self, config: dict, command=("gateway",), wrapper=(), user: int | None = None, reach=lambda address: address):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sidetrack-clients-"))
         self.log_file = self.folder / "access.log"
         whole = {"admin": {"address": "127.0.0.1:0"}, "stateDir": "state", "workers": 2}
         whole |= {"accessLog": {"format": "json", "path": str(self.log_file)}} | config
         file = self.folder / "sidetrack.yaml"
         file.write_text(json.dumps(whole, indent=2))  # JSON is YAML
-        super().__init__([BINARY, "gateway", "-c", str(file)])
+        if user is not None:
+            os.chown(self.folder, user, user)
+        super().__init__([*wrapper, BINARY, *command, "-c", str(file)])
         try:
-            bound = self.await_lines(r"(?<!admin )listening address=127\.0\.0\.1:(\d+)", len(whole["listeners"]))
+            bound = self.await_lines(r"(?<!admin )listening address=\S+:(\d+)", len(whole["listeners"]))
             self.listeners = [int(match[1]) for match in bound]
-            self.admin = "127.0.0.1:" + self.await_lines(r"admin listening address=127\.0\.0\.1:(\d+)")[0][1]
+            self.admin = reach(self.await_lines(r"admin listening address=(\S+)")[0][1])
             self.await_lines(r"ready generation=\d+")
         except AssertionError:
             self.child.kill()

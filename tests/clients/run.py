@@ -35,6 +35,12 @@ class Report(unittest.TestResult):
 
     addError = addFailure
 
+    def addSubTest(self, test, subtest, err):
+        """A part of a test that failed; the test as a whole is then told neither as passed nor as failed."""
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            self.addFailure(subtest, err)
+
     def addSkip(self, test, reason):
         self.failed += 1
         print(f"FAIL {name(test)}: skipped, which no test here may be: {reason}", flush=True)

@@ -72,12 +72,13 @@ async fn beyond_loopback_a_token_opens_the_rest() {
 }
 
 /// The families of the contract.
-const FAMILIES: [&str; 19] = [
+const FAMILIES: [&str; 24] = [
     "requests_total",
     "request_duration_seconds",
     "request_bytes_total",
     "response_bytes_total",
     "retries_total",
+    "decision_drains_total",
     "errors_total",
     "connections",
     "requests_in_flight",
@@ -90,6 +91,10 @@ const FAMILIES: [&str; 19] = [
     "config_reloads_total",
     "config_last_reload_ok",
     "log_dropped_total",
+    "receipts_total",
+    "egress_stripped_total",
+    "stamped_total",
+    "opaque_connections_total",
     "limits_reached_total",
     "build_info",
 ];
@@ -106,7 +111,7 @@ async fn every_family_is_there() {
         assert!(metrics.has(&format!("sidetrack_{family}")), "{family} in\n{}", reply.text());
     }
     for label in metrics.labels() {
-        let known = ["service", "target", "code", "reason", "preview", "le"];
+        let known = ["service", "target", "code", "reason", "preview", "kind", "le"];
         assert!(known.contains(&label.as_str()), "label {label} in\n{}", reply.text());
     }
 }

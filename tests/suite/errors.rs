@@ -41,16 +41,22 @@ fn golden(name: &str, reply: &Reply) {
     assert_eq!(text, expected, "{name} differs; if that is meant, UPDATE_GOLDEN=1");
 }
 
-/// Takes out what differs from run to run: ports, generations, ids that the gateway made.
+/// Takes out what differs from run to run: ports, generations, durations, ids that the gateway made.
 fn masked(text: &str) -> String {
     let mut text = text.to_owned();
-    for (before, mask) in
-        [("127.0.0.1:", "PORT"), (";gen=", "N"), ("\"requestId\": \"", "ID"), ("x-request-id: ", "ID")]
-    {
+    for (before, mask) in [
+        ("127.0.0.1:", "PORT"),
+        (";gen=", "N"),
+        (";dur=", "MS"),
+        ("\"requestId\": \"", "ID"),
+        ("x-request-id: ", "ID"),
+    ] {
         let mut pieces = text.split(before);
         let mut out = pieces.next().unwrap().to_owned();
         for piece in pieces {
-            let rest = piece.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '-');
+            let is_fraction = |c: char| mask == "MS" && c == '.';
+            let rest =
+                piece.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '-' || is_fraction(c));
             out = out + before + mask + rest;
         }
         text = out;

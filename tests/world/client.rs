@@ -63,6 +63,12 @@ impl Conn {
         Self::over(tcp(address).await?, Version::HTTP_11, "http").await
     }
 
+    /// The same on a connection that stands: one that was opened in another network namespace.
+    pub async fn http1_on(stream: std::net::TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Self::over(TcpStream::from_std(stream)?, Version::HTTP_11, "http").await
+    }
+
     /// HTTP/2 in clear, by prior knowledge.
     pub async fn http2(address: SocketAddr) -> io::Result<Self> {
         Self::over(tcp(address).await?, Version::HTTP_2, "http").await

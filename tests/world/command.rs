@@ -17,7 +17,7 @@ pub struct Output {
 }
 
 /// The binary `sidetrack` that was built with this test, `target/PROFILE/sidetrack`.
-pub(crate) fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.ancestors().nth(2).expect("a test runs in target/PROFILE/deps");
     let binary = profile.join("sidetrack");

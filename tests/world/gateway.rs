@@ -64,6 +64,18 @@ impl Gateway {
         Self::ready(Process::start_limited(&arguments, file.parent().unwrap())).await
     }
 
+    /// Starts `sidetrack sidecar` with these arguments and this environment, in `folder`.
+    pub async fn sidecar(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let arguments = [&["sidecar"], arguments].concat();
+        Self::ready(Process::start(&arguments, folder, environment)).await
+    }
+
+    /// The same as this user.
+    pub async fn sidecar_as(user: u32, folder: &Path, arguments: &[&str]) -> Self {
+        let arguments = [&["sidecar"], arguments].concat();
+        Self::ready(Process::start_as(user, &arguments, folder, &[])).await
+    }
+
     async fn launch(folder: &Path, file: &Path, arguments: &[&str]) -> Self {
         let arguments = [&["gateway", "-c", file.to_str().unwrap()], arguments].concat();
         Self::ready(Process::start(&arguments, folder, &[])).await

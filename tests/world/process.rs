@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -40,6 +41,13 @@ impl Process {
         Self::run(Command::new(binary()), arguments, folder, environment)
     }
 
+    /// The same as this user, who is of the group of that number.
+    pub fn start_as(user: u32, arguments: &[&str], folder: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(binary());
+        command.uid(user).gid(user);
+        Self::run(command, arguments, folder, environment)
+    }
+
     /// The same with so many open files at most.
     pub fn start_with_descriptors(most: usize, arguments: &[&str], folder: &Path) -> Self {
         let mut shell = Command::new("sh");
@@ -55,20 +63,18 @@ impl Process {
     }
 
     fn run(mut command: Command, arguments: &[&str], folder: &Path, environment: &[(&str, &str)]) -> Self {
-        let mut child = command
-            .args(arguments)
-            .current_dir(folder)
-            .env_remove("SIDETRACK_LOG")
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        command.args(arguments).current_dir(folder).env_remove("SIDETRACK_LOG");
+        command.envs(environment.iter().copied());
+        Self::of(command, arguments.first().copied().unwrap_or("binary"))
+    }
+
+    /// Starts what a command says, whatever that is; `name` is what it is called here.
+    pub fn of(mut command: Command, name: &str) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let stdout = collect(child.stdout.take().unwrap());
         let stderr = collect(child.stderr.take().unwrap());
-        let name = arguments.first().copied().unwrap_or("binary").to_owned();
-        Self { child, name, stdout, stderr }
+        Self { child, name: name.to_owned(), stdout, stderr }
     }
 
     /// Waits until it says `words` in a line of its standard error; fails the test if it ends before.

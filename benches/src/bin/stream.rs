@@ -28,7 +28,8 @@ use sidetrack_config::stream::{Item, Message, OnForkDown, Preview, Protocol, Rep
 use sidetrack_controller::publish::{About, Publisher};
 use sidetrack_controller::serve::auth::{Checker, NoAnswer, User};
 use sidetrack_controller::serve::{Server, Settings};
-use tokio::net::TcpStream;
+use sidetrack_controller::world::{Meta, Name};
+use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
 
 const PROXIES: usize = 200;
@@ -50,6 +51,10 @@ impl Checker for Anybody {
     fn may_read<'a>(&'a self, _: &'a User) -> BoxFuture<'a, Result<bool, NoAnswer>> {
         async { Ok(true) }.boxed()
     }
+
+    fn pod<'a>(&'a self, _: &'a Name) -> BoxFuture<'a, Result<Option<Meta>, NoAnswer>> {
+        async { Ok(None) }.boxed()
+    }
 }
 
 #[tokio::main(flavor = "multi_thread")]
@@ -66,6 +71,7 @@ async fn main() -> Result<(), Failed> {
         key_file,
         reload_interval: Duration::from_secs(60),
         accounts: vec!["a/b".into()],
+        watched: Vec::new(),
         peers: None,
     };
     let publisher = Arc::new(Publisher::new());
@@ -74,9 +80,14 @@ async fn main() -> Result<(), Failed> {
     publisher.update(table.clone(), About::default());
     println!("first table of {} items: {:.1} ms", table.len(), began.elapsed().as_secs_f64() * 1e3);
     let registry = Registry::new();
-    let server =
-        Server::bind(&settings, Arc::clone(&publisher), Arc::new(Anybody), Arc::new(|b| b), &registry)
-            .await?;
+    let server = Server::bind(
+        &settings,
+        Arc::clone(&publisher),
+        Arc::new(Anybody),
+        Arc::new(|_, body| body),
+        &registry,
+    )
+    .await?;
     let address = server.address()?;
     tokio::spawn(server.serve(std::future::pending()));
 
@@ -151,7 +162,10 @@ async fn proxy(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let tcp = TcpStream::connect(address).await?;
+    // From a few addresses: a controller takes so many strangers from each.
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(([127, 0, 1, u8::try_from(number % 8)?], 0).into())?;
+    let tcp = socket.connect(address).await?;
     tcp.set_nodelay(true)?;
     let stream =
         TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost")?, tcp).await?;
@@ -199,7 +213,13 @@ fn table() -> Result<BTreeMap<Box<str>, Item>, Failed> {
     for number in 0..SERVICES {
         let baseline = Some(vec![([10, 0, 0, 1], 8080).into(), ([10, 0, 0, 2], 8080).into()]);
         let name = format!("service-{number}.shop").into();
-        put(Item::Service(Service { name, baseline, protocol: Protocol::Http1, server_name: None }));
+        put(Item::Service(Service {
+            name,
+            baseline,
+            protocol: Protocol::Http1,
+            server_name: None,
+            addresses: Vec::new(),
+        }));
     }
     for number in 0..PREVIEWS {
         let fork = |fork: usize| {

@@ -13,6 +13,22 @@
 {{- .Values.controller.tls.existingSecret | default (printf "%s-tls" (include "sidetrack.controller" .)) }}
 {{- end }}
 
+{{/* The secrets that all proxies share. */}}
+{{- define "sidetrack.contextSecret" -}}
+{{- .Values.context.existingSecret | default (printf "%s-context" (include "sidetrack.controller" .)) }}
+{{- end }}
+
+{{/* What proxies inside have in common with the gateways, as JSON. Whom a gateway believes, and where it is told what
+inside was decided, is its own business; inside, `require` is asked for where it is meant. */}}
+{{- define "sidetrack.shared" -}}
+{{- $shared := dict }}
+{{- with .Values.gateway.config.carriers }}{{- with omit . "from" }}{{- $_ := set $shared "carriers" . }}{{- end }}{{- end }}
+{{- with .Values.gateway.config.context }}
+{{- with omit . "keyFile" "require" "reports" "reportsAs" }}{{- $_ := set $shared "context" . }}{{- end }}
+{{- end }}
+{{- toJson $shared }}
+{{- end }}
+
 {{/* Labels that select pods never change over the life of a release. Argument: (list context component). */}}
 {{- define "sidetrack.selector" -}}
 app.kubernetes.io/name: sidetrack
@@ -30,6 +46,10 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{- with .Values.image -}}
 {{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
 {{- end }}
+{{- end }}
+
+{{- define "sidetrack.initImage" -}}
+{{- .Values.sidecar.inject.initImage | default (printf "%s-init:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion)) }}
 {{- end }}
 
 {{/* What every pod of ours is: nobody, who can't become somebody. */}}

@@ -6,7 +6,7 @@ use crate::carriers::{Place, TOOLS, Tool, tool_names};
 use crate::document::text::{Text, ToolName};
 use crate::document::{self, Carrier};
 use crate::key::MAX_LEN;
-use crate::model::Carriers;
+use crate::model::{Carriers, Role};
 use crate::source_map::{At, shortened};
 
 /// Headers with a meaning of their own: a key or a secret in one of them would be lost, or would break it.
@@ -40,6 +40,7 @@ const RESERVED: &[&str] = &[
     "x-forwarded-prefix",
     "x-forwarded-proto",
     "x-pr-route",
+    "x-pr-signature",
     "x-pr-strict",
     "x-request-id",
 ];
@@ -50,7 +51,7 @@ const SWITCHES: &[&str] = &["off", "no", "none", "null", "false", "on", "yes", "
 /// The longest prefix: with the longest key it still is one label of a DNS name.
 const MAX_PREFIX: usize = 63 - MAX_LEN;
 
-pub(super) fn carriers(written: &document::Carriers, report: &mut Report<'_>) -> Carriers {
+pub(super) fn carriers(written: &document::Carriers, role: Role, report: &mut Report<'_>) -> Carriers {
     let root = At::ROOT;
     let at = root.key("carriers");
     let carriers = Carriers {
@@ -69,8 +70,17 @@ pub(super) fn carriers(written: &document::Carriers, report: &mut Report<'_>) ->
         cookie: name(&at.key("cookie"), written.cookie.as_ref(), "pr-id", grammar::token, report),
         origin: written.origin.unwrap_or(true),
         aliases: tools(&at.key("aliases"), &written.aliases, report),
+        from: written
+            .from
+            .as_ref()
+            .map(|written| report.read_all(&at.key("from"), written, grammar::network)),
     };
     one_reader_each(&at, &carriers, report);
+    if written.from.is_some() && role != Role::Gateway {
+        let message = "is for gateways: who calls inside is another service, and its keys are those that a gateway let in";
+        let allowed = "`context.require: signed`, which takes only keys that a gateway has signed";
+        report.problem_at_key(&at.key("from"), message, allowed);
+    }
     carriers
 }
 

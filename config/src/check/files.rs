@@ -11,6 +11,7 @@ use crate::document::{self, AccessLog as Written, LogFormat};
 use crate::model::{AccessLog, LogPath, Secret};
 use crate::source_map::{At, shortened};
 use crate::stamp::Stamp;
+use crate::stream::Secrets;
 
 /// The longest secret: it must fit a request head.
 const MAX_SECRET: u64 = 4 << 10;
@@ -77,20 +78,65 @@ pub(super) fn secret(written: Option<&FilePath>, at: &At<'_>, report: &mut Repor
 }
 
 fn read_secret(file: File) -> Result<Secret, String> {
-    let mut bytes = Vec::new();
-    file.take(MAX_SECRET + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot be read ({error})"))?;
-    if bytes.len() as u64 > MAX_SECRET {
-        return Err(format!("is longer than {MAX_SECRET} bytes"));
-    }
+    let bytes = read_short(file)?;
     let secret = bytes.trim_ascii();
     if secret.is_empty() {
         return Err("is empty".into());
     }
     // It is compared with the value of a header, which can hold nothing else.
-    if !secret.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ') {
+    if !is_visible(secret) {
         return Err("has line breaks or characters that are not visible ASCII".into());
     }
     Ok(Secret(secret.to_vec()))
+}
+
+fn read_short(file: File) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    file.take(MAX_SECRET + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot be read ({error})"))?;
+    if bytes.len() as u64 > MAX_SECRET {
+        return Err(format!("is longer than {MAX_SECRET} bytes"));
+    }
+    Ok(bytes)
+}
+
+fn is_visible(secret: &[u8]) -> bool {
+    secret.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ')
+}
+
+/// The secrets in a file, one a line.
+pub(super) fn secrets(
+    written: Option<&FilePath>,
+    at: &At<'_>,
+    report: &mut Report<'_>,
+) -> Option<Vec<Secret>> {
+    let path = path(written?, at, report)?;
+    match open(&path).and_then(|(file, stamp)| Ok((read_secrets(file)?, stamp))) {
+        Ok((secrets, stamp)) => {
+            report.has_read(path, stamp);
+            Some(secrets)
+        }
+        Err(why) => {
+            let allowed = format!(
+                "a file with 1 to {} secrets, one a line, each of at least {} visible ASCII characters",
+                Secrets::MOST,
+                Secrets::SHORTEST
+            );
+            report.problem(at, format!("the file `{}` {why}", shown(&path)), allowed);
+            None
+        }
+    }
+}
+
+fn read_secrets(file: File) -> Result<Vec<Secret>, String> {
+    let bytes = read_short(file)?;
+    let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    let secrets: Vec<Secret> = lines.map(|line| Secret(line.to_vec())).collect();
+    match secrets.iter().position(|secret| secret.0.len() < Secrets::SHORTEST || !is_visible(&secret.0)) {
+        _ if secrets.is_empty() => Err("is empty".into()),
+        _ if secrets.len() > Secrets::MOST => Err(format!("has {} secrets", secrets.len())),
+        Some(at) => Err(format!("has a secret that is too short, or none: number {}", at + 1)),
+        None => Ok(secrets),
+    }
 }
 
 /// The folder of what survives a restart. It is made when it is first needed.

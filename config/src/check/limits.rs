@@ -27,6 +27,7 @@ pub(super) fn limits(written: &document::Limits, report: &mut Report<'_>) -> Lim
     let d = Limits::default();
     Limits {
         drain_timeout: r.time("drainTimeout", &written.drain_timeout, d.drain_timeout),
+        decision_drain: r.time("decisionDrain", &written.decision_drain, d.decision_drain),
         hold_timeout: r.time("holdTimeout", &written.hold_timeout, d.hold_timeout),
         hold_requests: count(written.hold_requests, d.hold_requests),
         hold_bytes: r.size("holdBytes", &written.hold_bytes, (0, TIB), d.hold_bytes),

@@ -53,6 +53,7 @@ fn service(name: &str, written: &document::Service, at: &At<'_>, report: &mut Re
             .as_ref()
             .and_then(|text| report.read(&at.key("host"), text, host))
             .unwrap_or(HostRewrite::Keep),
+        addresses: Vec::new(),
     }
 }
 

@@ -79,6 +79,8 @@ texts! {
     CarrierName: "string" { "minLength": 1 }, "a name, or `false` to turn this carrier off";
     /// Another tool.
     ToolName: "string" { "enum": crate::carriers::tool_names().collect::<Vec<_>>() }, "the name of a tool";
+    /// How a trace is told.
+    TraceFormat: "string" { "enum": ["b3", "datadog"] }, "`b3` or `datadog`";
 }
 
 /// A token of RFC 9110 section 5.6.2.

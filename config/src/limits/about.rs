@@ -16,7 +16,7 @@ const fn row(name: &'static str, over: &'static str, why: &'static str) -> About
 }
 
 /// Every limit, in the order in which a connection meets them.
-pub const ABOUT: [About; 27] = [
+pub const ABOUT: [About; 28] = [
     row(
         "maxConnections",
         "503 `overloaded` and the end of the connection for some, the end alone for the rest",
@@ -122,6 +122,11 @@ pub const ABOUT: [About; 27] = [
         "upstreamIdleConnections",
         "the connection to the service is closed after its exchange",
         "Enough for a burst, few enough for a service with many proxies before it.",
+    ),
+    row(
+        "decisionDrain",
+        "a call of gRPC ends with status 14, any other stream is reset, an HTTP/1.1 connection cut; a WebSocket is closed at the end of the frame under way",
+        "What a fork was made, changed or removed under goes on no longer than this. 0: to its own end. See [long-lived.md](long-lived.md).",
     ),
     row("drainTimeout", "what is left is cut", "A rolling restart waits for this."),
 ];

@@ -12,6 +12,7 @@ pub(crate) fn estate(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
         ("tls/ca.pem", "ca"),
         ("secrets/token", "  s3cret\n"),
         ("secrets/admin", "adm1n"),
+        ("secrets/keys", "the key that writes\n\n the key that was \n"),
         ("previews.d/57.yaml", "{}"),
     ] {
         let path = folder.path().join(name);

@@ -15,6 +15,8 @@ fn settings() -> Settings {
         https_ports: vec![443],
         addresses: Vec::new(),
         warn_before: std::time::Duration::from_secs(3600),
+        waypoints: None,
+        sidecars: false,
     }
 }
 

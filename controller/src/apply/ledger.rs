@@ -38,10 +38,9 @@ impl Ledger {
     pub(super) fn is_due(&self, write: &Write, now: Instant) -> bool {
         let Some(entry) = self.entries.get(&write.target()) else { return true };
         let age = now.saturating_duration_since(entry.at);
-        if entry.failures > 0 {
-            return age >= entry.pause();
-        }
-        entry.content != write.content() || age >= write.again()
+        // Something else is another try, whatever came of the last one: it may be what mends a Service.
+        let wait = if entry.failures > 0 { entry.pause() } else { write.again() };
+        entry.content != write.content() || age >= wait
     }
 
     /// It went well.
@@ -123,6 +122,16 @@ mod tests {
         assert!(ledger.failed(&deletion("a"), now, "not found"));
         ledger.done(&deletion("a"), now);
         assert!(ledger.failed(&deletion("a"), now, "not found"));
+    }
+
+    #[test]
+    fn something_else_is_tried_at_once_after_a_failure() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        ledger.failed(&deletion("a"), now, "it is another one than a moment ago");
+        assert!(!ledger.is_due(&deletion("a"), now));
+        assert!(ledger.is_due(&deletion("b"), now));
+        ledger.failed(&deletion("b"), now, "it is another one than a moment ago");
+        assert!(!ledger.is_due(&deletion("b"), now + Duration::from_secs(1)), "the second failure in a row");
     }
 
     #[test]

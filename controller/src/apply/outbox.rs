@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::plan::waypoints::{Gate, WaypointWrite};
 use crate::plan::{Notice, Plan};
 
 /// How many notices may wait; further ones are dropped until some are told.
@@ -45,6 +46,17 @@ impl Outbox {
         let held = self.lock();
         let plan = held.plan.clone()?;
         Some((plan, held.notices.keys().cloned().collect()))
+    }
+
+    /// What waypoints must have before Services are turned to them, with the namespace of each.
+    pub(crate) fn gates(&self) -> Vec<(Box<str>, Gate)> {
+        let plan = self.lock().plan.clone();
+        let writes = plan.iter().flat_map(|plan| &plan.waypoints.writes);
+        let gates = writes.filter_map(|write| match write {
+            WaypointWrite::Front(front) => Some((front.name.namespace.clone(), front.gate.clone()?)),
+            _ => None,
+        });
+        gates.collect()
     }
 
     /// Adds a notice that is in no plan.

@@ -80,6 +80,11 @@ impl Sender {
         }
     }
 
+    /// What asks the API server.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     async fn request(&self, write: &Write) -> Result<(), Failure> {
         match write {
             Write::Preview { name, uid, status } => {
@@ -92,6 +97,7 @@ impl Sender {
             }
             Write::Clone(clone) => self.clone_workload(clone).await,
             Write::Delete(deletion) => self.delete(deletion).await,
+            Write::Waypoint(write) => self.waypoint(write).await,
             Write::Event(notice) => self.event(notice).await,
             Write::State { seen, gone } => self.state(write_state(seen, gone)).await,
         }
@@ -198,7 +204,7 @@ impl Sender {
         Ok(())
     }
 
-    fn api(&self, kind: &ApiResource, namespace: &str) -> Api<DynamicObject> {
+    pub(super) fn api(&self, kind: &ApiResource, namespace: &str) -> Api<DynamicObject> {
         if namespace.is_empty() {
             return Api::all_with(self.client.clone(), kind);
         }
@@ -206,7 +212,8 @@ impl Sender {
     }
 }
 
-fn resource(api_version: &str, kind: &str, plural: &str) -> ApiResource {
+/// A kind of the API.
+pub(super) fn resource(api_version: &str, kind: &str, plural: &str) -> ApiResource {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let group_version = GroupVersion::gv(group, version);
     ApiResource::from_gvk_with_plural(&group_version.with_kind(kind), plural)

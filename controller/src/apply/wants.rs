@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sidetrack_config::Key;
 
+use crate::names::WAYPOINT_NAME;
+use crate::plan::waypoints::{FrontWrite, Gate, WaypointWrite};
 use crate::plan::{CloneWrite, Deletion, Notice, ObjectId, Plan, StatusWrite};
 use crate::preview::{Condition, Phase, PreviewStatus};
 use crate::world::{Name, World};
@@ -46,6 +48,8 @@ pub(crate) enum Write {
     Clone(CloneWrite),
     /// A deletion.
     Delete(Deletion),
+    /// Something about waypoints.
+    Waypoint(WaypointWrite),
     /// An Event.
     Event(Notice),
     /// What the controller itself must not forget.
@@ -75,6 +79,7 @@ impl Write {
             Self::Status(_) => "status",
             Self::Clone(_) => "clone",
             Self::Delete(_) => "deletion",
+            Self::Waypoint(_) => "waypoint",
             Self::Event(_) => "event",
             Self::State { .. } => "state",
         }
@@ -87,6 +92,7 @@ impl Write {
             Self::Preview { .. } | Self::Status(_) => format!("the status of {kind} {name}"),
             Self::Clone(_) => format!("the clone {kind} {name}"),
             Self::Delete(deletion) => format!("the deletion of {kind} {name} ({})", deletion.why),
+            Self::Waypoint(write) => format!("{} of {kind} {name}", waypoint_what(write)),
             Self::Event(notice) => format!("the Event {} about {kind} {name}", notice.reason),
             Self::State { .. } => "the state ConfigMap".to_owned(),
         }
@@ -99,6 +105,7 @@ impl Write {
             Self::Status(write) => (write.object.kind.clone(), write.object.name.clone()),
             Self::Clone(clone) => manifest_id(&clone.manifest),
             Self::Delete(deletion) => (deletion.kind.as_str().into(), deletion.name.clone()),
+            Self::Waypoint(write) => waypoint_id(write),
             Self::Event(notice) => (notice.about.kind.clone(), notice.about.name.clone()),
             Self::State { .. } => ("ConfigMap".into(), Name::default()),
         };
@@ -122,7 +129,16 @@ impl Write {
                 name: deletion.name.clone(),
                 uid: deletion.uid.clone(),
             }),
-            Self::Clone(_) | Self::Event(_) | Self::State { .. } => None,
+            Self::Waypoint(WaypointWrite::Front(front)) => {
+                Some(ObjectId::new("v1", "Service", &front.name, &front.seen.meta.uid))
+            }
+            Self::Waypoint(WaypointWrite::Companion(manifest)) => {
+                let owner = manifest.pointer("/metadata/ownerReferences/0")?;
+                let text = |name: &str| owner.get(name).and_then(Value::as_str).unwrap_or_default();
+                let namespace = manifest_id(manifest).1.namespace;
+                Some(ObjectId::new("v1", "Service", &Name::new(&namespace, text("name")), text("uid")))
+            }
+            Self::Waypoint(_) | Self::Clone(_) | Self::Event(_) | Self::State { .. } => None,
         }
     }
 
@@ -134,6 +150,7 @@ impl Write {
             Self::Status(write) => (&write.object.uid, write.status.to_string()).hash(&mut hasher),
             Self::Clone(clone) => clone.manifest.to_string().hash(&mut hasher),
             Self::Delete(deletion) => deletion.uid.hash(&mut hasher),
+            Self::Waypoint(write) => waypoint_content(write).hash(&mut hasher),
             Self::Event(notice) => notice.hash(&mut hasher),
             Self::State { seen, gone } => {
                 for (key, at) in seen.iter().chain(gone) {
@@ -165,6 +182,39 @@ pub(super) const fn api_version(deletion: &Deletion) -> &'static str {
 fn manifest_id(manifest: &Value) -> (Box<str>, Name) {
     let text = |pointer: &str| manifest.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     (text("/kind").into(), Name::new(text("/metadata/namespace"), text("/metadata/name")))
+}
+
+/// What is done, before the object that it is done to.
+const fn waypoint_what(write: &WaypointWrite) -> &'static str {
+    match write {
+        WaypointWrite::Companion(_) => "the making",
+        WaypointWrite::Front(front) if front.goal.is_some() => "the turning to waypoints",
+        WaypointWrite::Front(_) => "the turning back from waypoints",
+        WaypointWrite::Forget { .. } => "the deletion",
+        WaypointWrite::Make { .. } => "the making",
+        WaypointWrite::Remove { .. } => "the deletion",
+    }
+}
+
+fn waypoint_id(write: &WaypointWrite) -> (Box<str>, Name) {
+    match write {
+        WaypointWrite::Companion(manifest) => manifest_id(manifest),
+        WaypointWrite::Front(FrontWrite { name, .. }) | WaypointWrite::Forget { name, .. } => {
+            ("Service".into(), name.clone())
+        }
+        WaypointWrite::Make { namespace, .. } | WaypointWrite::Remove { namespace, .. } => {
+            ("Deployment".into(), Name::new(namespace, WAYPOINT_NAME))
+        }
+    }
+}
+
+fn waypoint_content(write: &WaypointWrite) -> String {
+    match write {
+        WaypointWrite::Companion(manifest) => manifest.to_string(),
+        WaypointWrite::Front(front) => format!("{} {}", front.seen.meta.uid, front.patch()),
+        WaypointWrite::Forget { uid, .. } | WaypointWrite::Remove { uid, .. } => format!("not {uid}"),
+        WaypointWrite::Make { objects, .. } => objects.iter().map(Value::to_string).collect(),
+    }
 }
 
 /// Everything that `plan` wants and that the world does not say already. `acknowledged` gives the generation of a
@@ -202,6 +252,24 @@ pub(super) fn wants(
     writes.extend(notices.into_iter().map(Write::Event));
     writes.push(Write::State { seen: plan.seen.clone(), gone: plan.gone.clone() });
     writes
+}
+
+/// Everything that `plan` wants about waypoints. `is_open` says whether those of a namespace have what a gate asks for.
+pub(super) fn waypoints(plan: &Plan, is_open: &dyn Fn(&str, &Gate) -> bool) -> Vec<Write> {
+    plan.waypoints.writes.iter().filter_map(|write| due(write, is_open)).map(Write::Waypoint).collect()
+}
+
+/// What of a write about waypoints is due: what has a gate waits until that is open.
+fn due(write: &WaypointWrite, is_open: &dyn Fn(&str, &Gate) -> bool) -> Option<WaypointWrite> {
+    match write {
+        WaypointWrite::Front(front) => match &front.gate {
+            Some(gate) if !is_open(&front.name.namespace, gate) => {
+                front.meanwhile().map(WaypointWrite::Front)
+            }
+            _ => Some(write.clone()),
+        },
+        _ => Some(write.clone()),
+    }
 }
 
 /// A refused clone makes its Preview degraded, and says so.

@@ -1,13 +1,19 @@
 //! Namespaces, Services, EndpointSlices, Pods, Secrets and Ingresses.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::api::networking::v1 as networking;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
 
 use super::{labels, meta};
+use crate::interposed::{Front, Unfit, see_through};
 use crate::world::{
-    Ingress, Namespace, Pod, Service, ServicePort, Slice, SliceEndpoint, TargetPort, TlsSecret,
+    Ingress, Namespace, Pod, Service, ServicePort, Slice, SliceEndpoint, TargetPort, TlsSecret, WaypointPod,
 };
 
 /// The label of an EndpointSlice that names its Service.
@@ -25,12 +31,72 @@ pub fn namespace(object: core::Namespace) -> Option<Namespace> {
 /// A Service.
 pub fn service(object: core::Service) -> Option<Service> {
     let spec = object.spec?;
-    Some(Service {
+    let mut service = Service {
         meta: meta(&object.metadata),
         ports: spec.ports.iter().flatten().filter_map(service_port).collect(),
         selector: labels(spec.selector.as_ref()),
         external: spec.type_.as_deref() == Some("ExternalName"),
-    })
+        addresses: addresses(&spec),
+        family_policy: spec.ip_family_policy.as_deref().map(Into::into),
+        families: spec.ip_families.iter().flatten().map(|family| family.as_str().into()).collect(),
+        targets_unsaid: targets_unsaid(object.metadata.managed_fields.as_deref().unwrap_or_default()),
+        unfit: unfit(&spec),
+        front: Front::default(),
+    };
+    see_through(&mut service);
+    Some(service)
+}
+
+fn addresses(spec: &core::ServiceSpec) -> Vec<IpAddr> {
+    // The list is younger than the field, and holds it where both are there.
+    let listed = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
+    let mut addresses: Vec<IpAddr> = listed.filter_map(|text| text.parse().ok()).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+fn unfit(spec: &core::ServiceSpec) -> Option<Unfit> {
+    let is = |field: &Option<String>, value: &str| field.as_deref() == Some(value);
+    if is(&spec.type_, "ExternalName") {
+        return Some(Unfit::ExternalName);
+    }
+    if is(&spec.cluster_ip, "None") {
+        return Some(Unfit::Headless);
+    }
+    if is(&spec.session_affinity, "ClientIP") {
+        return Some(Unfit::SessionAffinity);
+    }
+    if is(&spec.internal_traffic_policy, "Local") || is(&spec.external_traffic_policy, "Local") {
+        return Some(Unfit::NodeLocal);
+    }
+    if spec.publish_not_ready_addresses == Some(true) {
+        return Some(Unfit::NotReadyAddresses);
+    }
+    let is_exposed = is(&spec.type_, "LoadBalancer")
+        || is(&spec.type_, "NodePort")
+        || spec.external_ips.as_ref().is_some_and(|addresses| !addresses.is_empty());
+    is_exposed.then_some(Unfit::Exposed)
+}
+
+/// Whether somebody applies a Service server-side with a port of which nobody says `targetPort`: what is applied again
+/// leaves that as it is.
+fn targets_unsaid(managers: &[ManagedFieldsEntry]) -> bool {
+    let ports = |manager: &ManagedFieldsEntry| {
+        let fields = manager.fields_v1.as_ref().and_then(|fields| fields.0.pointer("/f:spec/f:ports"));
+        fields
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .map(|(port, said)| (port.clone(), said.get("f:targetPort").is_some()))
+            .filter(|(port, _)| port.starts_with("k:"))
+            .collect::<Vec<_>>()
+    };
+    let said: BTreeSet<String> =
+        managers.iter().flat_map(ports).filter(|(_, said)| *said).map(|(port, _)| port).collect();
+    let mut applied =
+        managers.iter().filter(|manager| manager.operation.as_deref() == Some("Apply")).flat_map(ports);
+    applied.any(|(port, _)| !said.contains(&port))
 }
 
 fn service_port(port: &core::ServicePort) -> Option<ServicePort> {
@@ -46,6 +112,7 @@ fn service_port(port: &core::ServicePort) -> Option<ServicePort> {
         target,
         app_protocol: port.app_protocol.as_deref().map(Into::into),
         is_tcp: is_tcp(port.protocol.as_deref()),
+        turned: None,
     })
 }
 
@@ -104,6 +171,12 @@ pub fn pod(object: core::Pod) -> Option<Pod> {
         ports: ports.collect(),
         meta,
     })
+}
+
+/// A pod of a waypoint.
+pub fn waypoint(object: core::Pod) -> Option<WaypointPod> {
+    let Pod { meta, ip, ready, .. } = pod(object)?;
+    Some(WaypointPod { meta, ip, ready })
 }
 
 /// A Secret with a certificate; `None` where one of its halves is missing, is no text or is far too large.

@@ -108,16 +108,11 @@ fn from_service(
                 Some(format!("Service {name} has no port like {} ({})", port.port.port, port.port.name));
             continue;
         };
-        for slice in index.slices(name) {
-            let number =
-                slice.ports.iter().find(|(name, _)| *name == counterpart.name).map(|(_, number)| *number);
-            let Some(number) = number else { continue };
-            let ready = slice.endpoints.iter().filter(|endpoint| {
-                endpoint.ready && is_theirs_by_endpoint(index, claim, &name.namespace, slice, endpoint)
-            });
-            if let Some(list) = found.ports.get_mut(&port.name) {
-                list.extend(ready.map(|endpoint| SocketAddr::new(endpoint.address, number)));
-            }
+        let theirs = index.ready(name, counterpart).filter(|(slice, endpoint, _)| {
+            is_theirs_by_endpoint(index, claim, &name.namespace, slice, endpoint)
+        });
+        if let Some(list) = found.ports.get_mut(&port.name) {
+            list.extend(theirs.map(|(_, endpoint, number)| SocketAddr::new(endpoint.address, number)));
         }
     }
     found

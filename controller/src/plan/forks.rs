@@ -13,6 +13,7 @@ use super::index::Index;
 use super::links::Links;
 use super::settle::Group;
 use super::status::Report;
+use super::waypoints::Hop;
 use super::{Fork, ForkState, Notice, Settings, guard, services};
 use crate::preview::PreviewStatus;
 use crate::world::Name;
@@ -28,6 +29,28 @@ pub(super) struct Judged {
     pub(super) services: BTreeSet<Name>,
     /// Clones to make.
     pub(super) clones: Clones,
+}
+
+impl Judged {
+    /// Says of forks whether calls from inside the cluster reach them, where waypoints see to that.
+    pub(super) fn reach(&mut self, hops: &BTreeMap<Name, Hop>) {
+        for fork in self.forks.values_mut().flatten().filter(|fork| fork.state == ForkState::Routed) {
+            let why = match hops.get(&fork.service) {
+                None | Some(Hop::Interposed(None)) => continue,
+                Some(Hop::Interposed(Some(since))) => {
+                    format!("calls from inside the cluster reach it on connections opened since {since}")
+                }
+                Some(Hop::Pending(why)) => {
+                    fork.state = ForkState::NotInterposed;
+                    format!("calls from inside the cluster do not reach it yet: {why}")
+                }
+                Some(Hop::Refused(unfit)) => {
+                    format!("calls from inside the cluster do not reach it: {}", unfit.why())
+                }
+            };
+            fork.message = format!("{}; {why}", fork.message).into();
+        }
+    }
 }
 
 /// Judges every claim.
@@ -233,7 +256,9 @@ impl Reporter<'_, '_> {
                 };
                 let text = format!("fork of {} for key `{key}`: {}", fork.service, fork.message);
                 match fork.state {
-                    ForkState::Routed | ForkState::NotReady if claim.preview.is_none() && expiring => {
+                    ForkState::Routed | ForkState::NotReady | ForkState::NotInterposed
+                        if claim.preview.is_none() && expiring =>
+                    {
                         let end = group.terms.expires.map(|end| end.to_string()).unwrap_or_default();
                         tell(
                             true,
@@ -241,7 +266,7 @@ impl Reporter<'_, '_> {
                             &format!("fork of {} for key `{key}` ends at {end}", fork.service),
                         );
                     }
-                    ForkState::Routed | ForkState::NotReady => {}
+                    ForkState::Routed | ForkState::NotReady | ForkState::NotInterposed => {}
                     ForkState::NoService => tell(true, "NoService", &text),
                     ForkState::NotAllowed => tell(true, "NotAllowed", &text),
                     ForkState::Leaks => tell(true, "Leaks", &text),

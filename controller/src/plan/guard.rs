@@ -61,7 +61,9 @@ fn shared_endpoint(index: &Index<'_>, claim: &Claim<'_>, own: &Name) -> Option<S
     let service = index.world.services.get(&target)?;
     let shared: Vec<_> =
         service.ports.iter().flat_map(|port| services::baseline(index, &target, port)).collect();
-    let mut endpoints = index.slices(own).iter().flat_map(|slice| &slice.endpoints);
+    // Two Services that waypoints are in front of have those in common, and nothing of theirs.
+    let mut endpoints =
+        index.slices(own).iter().flat_map(|slice| &slice.endpoints).filter(|one| !index.has_waypoint(one));
     let both = endpoints.find(|endpoint| shared.iter().any(|address| address.ip() == endpoint.address))?;
     Some(format!(
         "{} is an endpoint of Service {own} and of the baseline {target}, so that requests without a key would reach \

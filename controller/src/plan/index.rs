@@ -1,6 +1,6 @@
 //! The world, made quick to ask: built once for a plan.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use sidetrack_config::Key;
@@ -8,8 +8,9 @@ use sidetrack_config::Key;
 use super::Settings;
 use super::labels::fork_of;
 use super::selectors::Selectors;
+use super::waypoints::Companion;
 use crate::names::{FORK_OF, PR};
-use crate::world::{Labels, Name, Pod, Service, Slice, SliceEndpoint, Workload, World};
+use crate::world::{Labels, Name, Pod, Service, ServicePort, Slice, SliceEndpoint, Workload, World};
 
 /// Whose pods these are: the fork for this key of this Service, in this namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +51,10 @@ pub(super) struct Index<'a> {
     /// Whose workloads a Service selects.
     selected: HashMap<&'a Name, Selected<'a>>,
     labelled: HashMap<ForkId<'a>, Vec<(&'a Name, &'a Service)>>,
+    /// What stands for the baseline of a Service while a waypoint is, was or will be in front of it.
+    pub(super) companions: BTreeMap<Name, Companion<'a>>,
+    /// Addresses of waypoints.
+    waypoints: HashSet<IpAddr>,
 }
 
 /// Whose workloads a Service selects.
@@ -75,6 +80,8 @@ impl<'a> Index<'a> {
             addresses: HashMap::with_capacity(world.pods.len()),
             selected: HashMap::new(),
             labelled: HashMap::new(),
+            companions: Companion::all(world),
+            waypoints: world.waypoints.values().filter_map(|pod| pod.ip).collect(),
         };
         for (name, slice) in &world.slices {
             index.slices.entry(&name.namespace).or_default().entry(&slice.service).or_default().push(slice);
@@ -152,6 +159,48 @@ impl<'a> Index<'a> {
     pub(super) fn slices(&self, service: &Name) -> &[&'a Slice] {
         let here = self.slices.get(&*service.namespace);
         here.and_then(|here| here.get(&*service.name)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The endpoints of a port of a Service that are ready, each with its slice and the number of its port: those of its
+    /// own slices that are no waypoints, and those of its companion's. Between two steps a pod may be in both.
+    pub(super) fn ready(
+        &self,
+        service: &Name,
+        port: &ServicePort,
+    ) -> impl Iterator<Item = (&'a Slice, &'a SliceEndpoint, u16)> {
+        let companion = self.companions.get(service).map(|companion| companion.name);
+        let own = self.ready_in(service, port).filter(|found| !self.is_waypoint(service, port, found));
+        own.chain(companion.into_iter().flat_map(|companion| self.ready_in(companion, port)))
+    }
+
+    /// The endpoints that are ready in the slices of the Service of this name itself.
+    pub(super) fn ready_in(
+        &self,
+        service: &Name,
+        port: &ServicePort,
+    ) -> impl Iterator<Item = (&'a Slice, &'a SliceEndpoint, u16)> {
+        self.slices(service).iter().flat_map(|slice| {
+            let number = slice.ports.iter().find(|(name, _)| *name == port.name).map(|(_, number)| *number);
+            let ready = slice.endpoints.iter().filter(|endpoint| endpoint.ready);
+            ready.filter_map(move |endpoint| Some((*slice, endpoint, number?)))
+        })
+    }
+
+    /// Whether an endpoint in a Service's own slices is a waypoint: its port is one that waypoints have for the Service,
+    /// or its pod is known as one. A slice may be here before the pod is.
+    pub(super) fn is_waypoint(
+        &self,
+        service: &Name,
+        port: &ServicePort,
+        (_, endpoint, number): &(&Slice, &SliceEndpoint, u16),
+    ) -> bool {
+        let companion = self.companions.get(service).and_then(|companion| companion.ports.get(&port.port));
+        port.turned == Some(*number) || companion == Some(number) || self.has_waypoint(endpoint)
+    }
+
+    /// Whether an endpoint has the address of a waypoint.
+    pub(super) fn has_waypoint(&self, endpoint: &SliceEndpoint) -> bool {
+        self.waypoints.contains(&endpoint.address)
     }
 
     /// The pods of a fork, by name.

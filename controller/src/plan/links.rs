@@ -94,6 +94,8 @@ mod tests {
             https_ports: vec![443],
             addresses: Vec::new(),
             warn_before: Duration::ZERO,
+            waypoints: None,
+            sidecars: false,
         }
     }
 

@@ -36,7 +36,7 @@ pub(super) fn ports<'a>(name: &Name, service: &'a Service) -> Vec<TablePort<'a>>
 
 /// What a port speaks. `appProtocol` decides; without it a name such as `grpc` or `grpc-api`, as Istio and others read
 /// it; HTTP/1.1 otherwise.
-fn protocol(port: &ServicePort) -> Option<Protocol> {
+pub(super) fn protocol(port: &ServicePort) -> Option<Protocol> {
     let Some(written) = port.app_protocol.as_deref().filter(|text| !text.is_empty()) else {
         let first = port.name.split('-').next().unwrap_or_default();
         return Some(match first {
@@ -86,7 +86,8 @@ pub(super) fn plan(
                     // A Service of a fork is nobody's without its key, whether its pods are labelled or not.
                     let is_shared = !index.is_of_fork(name, service);
                     let baseline = is_shared.then(|| baseline(index, name, port.port));
-                    items.push(item(name, port, protocol, baseline));
+                    let addresses = addresses(service, port.port);
+                    items.push(item(name, port, protocol, baseline, addresses));
                 }
                 None if is_routed => notices.push(unspoken(name, service, port.port)),
                 // A database beside the HTTP port of a forked Service is nobody's mistake.
@@ -97,25 +98,60 @@ pub(super) fn plan(
     items
 }
 
-fn item(name: &Name, port: TablePort<'_>, protocol: Protocol, baseline: Option<Vec<SocketAddr>>) -> Item {
+/// The Services that are not `told` of otherwise, for sidecars: what they don't know of is outside to them, and loses
+/// every key. What stands for their pods is the address of the Service, so that no pod that comes or goes is news; where it
+/// has none, it is the pods. One that has no ports of ours, or is a name of something else, has a name to be known by.
+pub(super) fn inside(index: &Index<'_>, told: &BTreeMap<Box<str>, Item>) -> BTreeMap<Box<str>, Item> {
+    let mut items = Vec::new();
+    for (name, service) in &index.world.services {
+        let ports = if service.external { Vec::new() } else { ports(name, service) };
+        if ports.is_empty() {
+            let name = format!("{}.{}", name.name, name.namespace).into();
+            let (baseline, protocol, server_name, addresses) = (None, Protocol::Http1, None, Vec::new());
+            items.push(Item::Service(stream::Service { name, baseline, protocol, server_name, addresses }));
+        }
+        let is_shared = !index.is_of_fork(name, service);
+        for port in ports {
+            let baseline = is_shared.then(|| match service.addresses.is_empty() {
+                true => baseline(index, name, port.port),
+                false => addresses(service, port.port),
+            });
+            // Whoever speaks HTTP to a port that says otherwise means the first version.
+            let protocol = port.protocol.unwrap_or(Protocol::Http1);
+            let addresses = addresses(service, port.port);
+            items.push(item(name, port, protocol, baseline, addresses));
+        }
+    }
+    let items = items.into_iter().map(|item| (item.id().into(), item));
+    items.filter(|(id, _)| !told.contains_key(id)).collect()
+}
+
+/// Where callers inside the cluster reach a port.
+pub(super) fn addresses(service: &Service, port: &ServicePort) -> Vec<SocketAddr> {
+    service.addresses.iter().map(|ip| SocketAddr::new(*ip, port.port)).collect()
+}
+
+/// A service of the table, which is called at `addresses`.
+pub(super) fn item(
+    name: &Name,
+    port: TablePort<'_>,
+    protocol: Protocol,
+    baseline: Option<Vec<SocketAddr>>,
+    addresses: Vec<SocketAddr>,
+) -> Item {
     let tls = matches!(protocol, Protocol::Https | Protocol::H2);
     let server_name = tls.then(|| format!("{}.{}.svc", name.name, name.namespace).into());
-    Item::Service(stream::Service { name: port.name, baseline, protocol, server_name })
+    Item::Service(stream::Service { name: port.name, baseline, protocol, server_name, addresses })
 }
 
 /// The ready endpoints that everybody shares. A pod that carries a key is never among them, whatever selects it: the
 /// guard reports such a pod, and this keeps it from users even so.
 pub(super) fn baseline(index: &Index<'_>, service: &Name, port: &ServicePort) -> Vec<SocketAddr> {
     let mut found: Vec<SocketAddr> = Vec::new();
-    for slice in index.slices(service) {
-        let Some(number) = slice.ports.iter().find(|(name, _)| *name == port.name).map(|(_, number)| *number)
-        else {
-            continue;
-        };
-        let shared = slice.endpoints.iter().filter(|endpoint| {
-            endpoint.ready && index.keyed_pod(&service.namespace, slice, endpoint).is_none()
-        });
-        found.extend(shared.map(|endpoint| SocketAddr::new(endpoint.address, number)));
+    for (slice, endpoint, number) in index.ready(service, port) {
+        if index.keyed_pod(&service.namespace, slice, endpoint).is_none() {
+            found.push(SocketAddr::new(endpoint.address, number));
+        }
     }
     found.sort_unstable();
     found.dedup();

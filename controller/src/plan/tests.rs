@@ -2,9 +2,11 @@
 
 mod clones;
 mod cluster;
+mod inside;
 mod labels;
 mod laws;
 mod previews;
+mod waypoints;
 
 use std::net::SocketAddr;
 

@@ -18,6 +18,8 @@ pub struct About {
     pub statuses: BTreeMap<Key, PreviewStatus>,
     /// The links of a key that has no object.
     pub links: Links,
+    /// Waypoints that are ready, by namespace: who has to acknowledge a fork of a Service there.
+    pub waypoints: BTreeMap<Box<str>, Vec<Box<str>>>,
 }
 
 impl About {
@@ -33,7 +35,11 @@ impl About {
         }
         let mut forks = plan.forks.clone();
         forks.sort_by_key(|fork| fork.key);
-        Self { forks, statuses, links: plan.links.clone() }
+        let mut waypoints: BTreeMap<Box<str>, Vec<Box<str>>> = BTreeMap::new();
+        for (name, _) in world.waypoints.iter().filter(|(_, pod)| pod.ready) {
+            waypoints.entry(name.namespace.clone()).or_default().push(name.name.clone());
+        }
+        Self { forks, statuses, links: plan.links.clone(), waypoints }
     }
 
     /// Every key that somebody asks for.

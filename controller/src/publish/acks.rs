@@ -13,8 +13,11 @@ use super::lock;
 /// How long a proxy whose stream ended is still counted: it may be on its way back, and routes by what it has until it
 /// is gone.
 const GRACE: Duration = Duration::from_secs(30);
-/// The most proxies that are remembered.
-const MAX_PROXIES: usize = 4096;
+/// The most proxies that are remembered, those included that left a moment ago: the sidecars of a large cluster are the
+/// most that there are.
+const MAX_PROXIES: usize = 16_384;
+/// The most streams of one name: a proxy that comes back has two until its old one is seen to be dead.
+const MAX_STREAMS: usize = 2;
 /// The most bytes that are kept of what a proxy says against a table.
 const MAX_ERROR: usize = 1024;
 
@@ -27,7 +30,7 @@ pub struct Acks {
 
 #[derive(Debug, Default)]
 struct Proxy {
-    /// Open streams: for a moment two, when it comes back before its old one is seen to be dead.
+    /// Open streams.
     streams: usize,
     acked: Option<u64>,
     rejected: Option<Rejected>,
@@ -66,6 +69,9 @@ pub enum AckError {
     /// Too many of them.
     #[error("this controller already follows {MAX_PROXIES} proxies, which is the most it can")]
     TooMany,
+    /// It has too many streams.
+    #[error("{0} has {MAX_STREAMS} streams here already: each proxy needs a name of its own (--node)")]
+    TooManyStreams(Box<str>),
     /// It has no stream here.
     #[error("{0} has no stream here: report over the connection that the stream came on")]
     Stranger(Box<str>),
@@ -91,14 +97,19 @@ impl Acks {
     /// in force is what it reports over this stream, and it reports that first of all.
     ///
     /// # Errors
-    /// When there are too many proxies.
+    /// When there are too many proxies, or too many streams of this one.
     pub fn connect(self: &Arc<Self>, node: &str) -> Result<Connected, AckError> {
         let mut proxies = lock(&self.proxies);
-        forget(&mut proxies, Instant::now());
         if proxies.len() >= MAX_PROXIES && !proxies.contains_key(node) {
-            return Err(AckError::TooMany);
+            forget(&mut proxies, Instant::now());
+            if proxies.len() >= MAX_PROXIES {
+                return Err(AckError::TooMany);
+            }
         }
         let proxy = proxies.entry(node.into()).or_default();
+        if proxy.streams >= MAX_STREAMS {
+            return Err(AckError::TooManyStreams(node.into()));
+        }
         // Whatever was acknowledged before: it may be a new process of the same name.
         *proxy = Proxy { streams: proxy.streams + 1, ..Proxy::default() };
         Ok(Connected { acks: Arc::clone(self), node: node.into() })
@@ -116,8 +127,9 @@ impl Acks {
             return Err(AckError::Future(report.version));
         }
         let mut proxies = lock(&self.proxies);
-        forget(&mut proxies, Instant::now());
-        let proxy = proxies.get_mut(&report.node).ok_or_else(|| AckError::Stranger(report.node.clone()))?;
+        let now = Instant::now();
+        let proxy = proxies.get_mut(&report.node).filter(|proxy| !proxy.is_gone(now));
+        let proxy = proxy.ok_or_else(|| AckError::Stranger(report.node.clone()))?;
         match &report.error {
             Some(error) => {
                 proxy.rejected = Some(Rejected { version: report.version, error: shortened(error) });
@@ -170,8 +182,14 @@ impl Drop for Connected {
     }
 }
 
+impl Proxy {
+    fn is_gone(&self, now: Instant) -> bool {
+        self.left.is_some_and(|left| now.saturating_duration_since(left) >= GRACE)
+    }
+}
+
 fn forget(proxies: &mut BTreeMap<Box<str>, Proxy>, now: Instant) {
-    proxies.retain(|_, proxy| proxy.left.is_none_or(|left| now.saturating_duration_since(left) < GRACE));
+    proxies.retain(|_, proxy| !proxy.is_gone(now));
 }
 
 fn shortened(text: &str) -> Box<str> {
@@ -249,6 +267,9 @@ mod tests {
         let acks = Arc::new(Acks::default());
         let streams: Vec<_> = (0..MAX_PROXIES).map(|n| acks.connect(&n.to_string()).unwrap()).collect();
         assert_eq!(acks.connect("more").unwrap_err(), AckError::TooMany);
+        let second = acks.connect("7").unwrap();
+        assert_eq!(acks.connect("7").unwrap_err(), AckError::TooManyStreams("7".into()));
+        drop(second);
         assert!(acks.connect("7").is_ok(), "one that is known may come again");
         drop(streams);
     }

@@ -28,7 +28,7 @@ impl Subscription {
     }
 
     /// The next lines, each with its line feed: first the hello and all that is missing, then what comes, and a ping
-    /// where nothing came for five seconds.
+    /// where nothing came for five seconds. None: there will be no more.
     pub async fn next(&mut self) -> Vec<Bytes> {
         if !self.greeted {
             self.greeted = true;
@@ -42,6 +42,9 @@ impl Subscription {
         }
         loop {
             self.newest.mark_unchanged();
+            if self.publisher.is_ended() {
+                return Vec::new();
+            }
             let missing = self.missing().await;
             if !missing.is_empty() {
                 return missing;

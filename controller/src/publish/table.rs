@@ -1,6 +1,7 @@
 //! One version of the table, what led to it, and its snapshot.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -190,6 +191,26 @@ impl Table {
         }
         need.hash = Some(hash);
         need
+    }
+
+    /// What a waypoint must have acknowledged of each of its ports so that it has it as it is here, with the service behind
+    /// it; by the port's [`Item::id`].
+    pub fn ports(&self) -> BTreeMap<Box<str>, Need> {
+        let ports = self.items.range::<str, _>((Bound::Included("port/"), Bound::Unbounded));
+        let ports = ports.take_while(|(id, _)| id.starts_with("port/"));
+        let mut needs = BTreeMap::new();
+        for (id, stored) in ports {
+            let Item::Port(port) = &stored.item else { continue };
+            let Some(service) = self.items.get(format!("service/{}", port.service).as_str()) else {
+                continue;
+            };
+            let mut hash = TableHash::default();
+            hash.add_hash(stored.hash);
+            hash.add_hash(service.hash);
+            let version = stored.changed.max(service.changed);
+            needs.insert(id.clone(), Need { version, hash: Some(hash) });
+        }
+        needs
     }
 
     /// The whole table in lines. Made once, off the runtime's threads, and shared.

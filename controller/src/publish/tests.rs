@@ -77,7 +77,13 @@ impl Model {
 
 fn service(name: &str, port: u16) -> Item {
     let baseline = Some(vec![([10, 0, 0, 1], port).into()]);
-    Item::Service(Service { name: name.into(), baseline, protocol: Protocol::Http1, server_name: None })
+    Item::Service(Service {
+        name: name.into(),
+        baseline,
+        protocol: Protocol::Http1,
+        server_name: None,
+        addresses: Vec::new(),
+    })
 }
 
 fn preview(key: &str, services: &[&str]) -> Item {
@@ -284,4 +290,22 @@ proptest! {
             }
         });
     }
+}
+
+#[test]
+fn sidecars_alone_are_told_of_services_that_nobody_else_needs() {
+    let publisher = Publisher::new().with_sidecars();
+    let of = |items: Vec<Item>| items.into_iter().map(|item| (item.id().into(), item)).collect::<Items>();
+    let inside = |port| of(vec![service("inventory", port)]);
+    let shared = || of(vec![service("checkout", 1)]);
+    let publish = |inside| publisher.publish(shared(), inside, BTreeMap::new(), About::default()).version;
+    let first = publish(inside(1));
+    let sidecars = publisher.sidecars().unwrap();
+    let told = |publisher: &Publisher| publisher.table().unwrap().len();
+    assert_eq!((told(&publisher), told(&sidecars)), (1, 2));
+    let before = sidecars.table().unwrap().version();
+    assert_eq!(publish(inside(2)), first, "gateways have nothing new");
+    assert_eq!(sidecars.table().unwrap().version(), before + 1);
+    publish(Items::new());
+    assert_eq!((told(&publisher), told(&sidecars)), (1, 1));
 }

@@ -1,19 +1,23 @@
-//! Which table generation of each preview all proxies have acknowledged, for the status of its object.
+//! What proxies have acknowledged: which table generation of each preview all of them have, for the status of its object,
+//! and which ports of waypoints, for the Services that wait for that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sidetrack_config::Key;
 use sidetrack_config::stream::TableHash;
 
 use crate::apply::Outbox;
 use crate::leader::Leader;
+use crate::plan::waypoints::Gate;
 use crate::publish::{Publisher, Table};
 use crate::serve::previews::Previews;
 
-/// How long it is waited between two looks.
+/// How long it is waited between two looks at previews.
 const EVERY: Duration = Duration::from_secs(1);
+/// The same where a Service waits to be turned to waypoints.
+const SOON: Duration = Duration::from_millis(200);
 
 /// Generations by key, and what they are of.
 type Generations = BTreeMap<Key, (TableHash, i64)>;
@@ -23,12 +27,14 @@ type Generations = BTreeMap<Key, (TableHash, i64)>;
 pub(crate) struct Acknowledged {
     publisher: Arc<Publisher>,
     by_key: Mutex<Option<Generations>>,
+    /// Gates that were open, and what of the table that was about.
+    open: Mutex<Vec<(Gate, Vec<Option<TableHash>>)>>,
 }
 
 impl Acknowledged {
     /// Nothing yet.
     pub(crate) fn new(publisher: Arc<Publisher>) -> Self {
-        Self { publisher, by_key: Mutex::default() }
+        Self { publisher, by_key: Mutex::default(), open: Mutex::default() }
     }
 
     /// The generation of a preview that all proxies have, if it is known whether there is one: none where the table
@@ -40,19 +46,54 @@ impl Acknowledged {
         Some(entry.filter(|(hash, _)| Some(*hash) == now).map(|(_, generation)| generation))
     }
 
+    /// Whether every waypoint that a gate names has what it asks for, as it is in the table now.
+    pub(crate) fn is_open(&self, namespace: &str, gate: &Gate) -> bool {
+        let now = self.hashes(namespace, gate);
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter().any(|(known, of)| known == gate && *of == now && now.iter().all(Option::is_some))
+    }
+
+    fn hashes(&self, namespace: &str, gate: &Gate) -> Vec<Option<TableHash>> {
+        let table = self.publisher.view(namespace).and_then(|view| view.table());
+        let ports = table.map(|table| table.ports()).unwrap_or_default();
+        gate.ports.iter().map(|port| ports.get(port)?.hash).collect()
+    }
+
+    /// Asks about gates that are not known to be open; says whether one is.
+    async fn look_at_gates(&self, previews: &Previews, gates: Vec<(Box<str>, Gate)>) -> bool {
+        let (mut known, shut): (Vec<_>, Vec<_>) =
+            gates.into_iter().partition(|(namespace, gate)| self.is_open(namespace, gate));
+        let is_news = !shut.is_empty();
+        let of: Vec<_> = shut.iter().map(|(namespace, gate)| self.hashes(namespace, gate)).collect();
+        let opened = if is_news { previews.open(&shut).await } else { Vec::new() };
+        let mut open: Vec<_> = shut.into_iter().zip(of).zip(opened).filter(|(_, open)| *open).collect();
+        let is_news = !open.is_empty();
+        let before = known.drain(..).map(|(namespace, gate)| (self.hashes(&namespace, &gate), gate));
+        let before = before.map(|(of, gate)| (gate, of));
+        let now = before.chain(open.drain(..).map(|(((_, gate), of), _)| (gate, of))).collect();
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        is_news
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Generations>> {
         self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks for as long as this replica leads, and wakes the writer when something is news.
     pub(crate) async fn keep(&self, previews: &Previews, leader: &Leader, outbox: &Outbox) {
+        let mut looked = Instant::now();
         loop {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(SOON).await;
             if !leader.may_write() {
                 *self.lock() = None;
                 continue;
             }
-            if self.look(previews).await {
+            let mut is_news = self.look_at_gates(previews, outbox.gates()).await;
+            if looked.elapsed() >= EVERY {
+                looked = Instant::now();
+                is_news |= self.look(previews).await;
+            }
+            if is_news {
                 outbox.wake();
             }
         }

@@ -16,9 +16,10 @@ use crate::plan::{ForkState, Plan};
 
 const PREFIX: &str = "sidetrack_controller_";
 /// Every state, so that a series does not vanish with its last fork.
-const STATES: [ForkState; 8] = [
+const STATES: [ForkState; 9] = [
     ForkState::Routed,
     ForkState::NotReady,
+    ForkState::NotInterposed,
     ForkState::NoService,
     ForkState::NotAllowed,
     ForkState::Leaks,

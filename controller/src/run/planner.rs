@@ -3,6 +3,7 @@
 //! It owns the pace. A lone change waits [`GATHER`] for others that belong to it; while changes keep coming it rests as
 //! long as the last plan took, so that planning takes half a core at most.
 
+use std::borrow::Cow;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,8 @@ use jiff::{Timestamp, ToSpan};
 use tokio::sync::mpsc;
 use tracing::{debug, error};
 
-use super::Outbox;
-use crate::plan::{self, Plan, Settings};
+use super::{Outbox, SecretsFile, Watched};
+use crate::plan::{self, Plan, Settings, waypoints};
 use crate::publish::{About, Publisher};
 use crate::report::Metrics;
 use crate::watch::{Change, Message};
@@ -31,6 +32,8 @@ pub(crate) type SharedWorld = Arc<RwLock<World>>;
 pub(crate) struct Planner {
     pub(crate) world: SharedWorld,
     pub(crate) settings: Settings,
+    pub(super) template: Option<Watched>,
+    pub(super) secrets: Option<SecretsFile>,
     pub(crate) messages: mpsc::Receiver<Message>,
     pub(crate) incomplete: Vec<bool>,
     pub(crate) publisher: Arc<Publisher>,
@@ -44,7 +47,13 @@ impl Planner {
         let mut next = None;
         let mut rest = GATHER;
         while let Some(changes) = self.gather(next, rest).await {
-            let changed = self.take_in(changes);
+            let mut changed = self.take_in(changes);
+            if let Some(template) = &mut self.template {
+                changed |= template.look(&mut self.settings.waypoints);
+            }
+            if let Some(secrets) = &mut self.secrets {
+                changed |= secrets.look();
+            }
             let is_due = next.is_some_and(|at| Timestamp::now() >= at);
             if self.incomplete.contains(&true) || !(changed || is_due || !self.metrics.has_planned()) {
                 continue;
@@ -98,15 +107,20 @@ impl Planner {
         // Whole seconds, since that is how the API writes times, and how first appearances are kept.
         let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
         let world = self.world.read().unwrap_or_else(PoisonError::into_inner);
-        let mut plan = plan::plan(&world, &self.settings, now);
+        let end = world.take_down_until.filter(|end| now < *end);
+        let mut plan = plan::plan(&world, &self.settings(end.is_some()), now);
+        plan.next = plan.next.into_iter().chain(end).min();
         let about = About::new(&plan, &world);
         drop(world);
         let planned = begin.elapsed();
-        let items = std::mem::take(&mut plan.items);
+        let mut items = std::mem::take(&mut plan.items);
+        items.extend(self.secrets.as_ref().and_then(SecretsFile::item));
         let count = items.len();
-        let updated = self.publisher.update(items, about);
+        let inside = std::mem::take(&mut plan.inside);
+        let views = std::mem::take(&mut plan.waypoints.views);
+        let updated = self.publisher.publish(items, inside, views, about);
         for item in &updated.left_out {
-            error!("{item} is larger than a proxy takes, and is left out of the table");
+            error!("{item} is more than a proxy takes, and is left out of the table");
         }
         self.metrics.planned(&plan, count, planned, begin.elapsed());
         if updated.changed {
@@ -116,6 +130,18 @@ impl Planner {
         let next = plan.next;
         self.outbox.put(plan);
         next
+    }
+
+    /// What is planned by. While the release is to be removed no waypoint is needed, nor will be soon.
+    fn settings(&self, take_down: bool) -> Cow<'_, Settings> {
+        match &self.settings.waypoints {
+            Some(waypoints) if take_down => {
+                let waypoints =
+                    waypoints::Settings { drain: true, idle: Duration::ZERO, ..waypoints.clone() };
+                Cow::Owned(Settings { waypoints: Some(waypoints), ..self.settings.clone() })
+            }
+            _ => Cow::Borrowed(&self.settings),
+        }
     }
 
     /// What the plan wants kept is known at once: the next plan must not take a key for a new one because the

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::{plan, serve};
+use super::WaypointSettings;
+use crate::{inject, plan, serve};
 
 /// Everything that flags say.
 #[derive(Clone, Debug)]
@@ -14,12 +15,18 @@ pub struct RunSettings {
     pub identity: Box<str>,
     /// The namespaces whose objects count; empty: all.
     pub watch_namespaces: Vec<Box<str>>,
-    /// What planning goes by.
+    /// What planning goes by; the files of waypoints are read into it.
     pub plan: plan::Settings,
+    /// What waypoints are made of; `None`: there are none.
+    pub waypoints: Option<WaypointSettings>,
     /// How long after its first table it waits for gateways of an earlier process before it calls anything acknowledged.
     pub settle: Duration,
     /// The server for proxies and for the API server.
     pub serve: serve::Settings,
+    /// What pods that ask for a sidecar are given; `None`: nothing.
+    pub inject: Option<inject::Settings>,
+    /// A file of the secrets that all proxies share; `None`: each gateway has its own, and no proxy inside knows it.
+    pub secrets: Option<std::path::PathBuf>,
     /// For whom tokens of proxies are meant.
     pub audience: Box<str>,
     /// Where `/livez`, `/readyz` and `/metrics` are.

@@ -14,8 +14,10 @@ use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use super::ServeError;
 use super::counters::Counters;
+use super::{ServeError, Settings};
+use crate::names::{INJECTED, WAYPOINT, WAYPOINT_NAME};
+use crate::world::{Meta, Name};
 use cache::{Cache, Known};
 
 /// How long a good answer is good.
@@ -30,6 +32,12 @@ const QUIET: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Questions to the API server at once.
 const AT_ONCE: usize = 16;
+
+/// What names of service accounts begin with.
+const ACCOUNT: &str = "system:serviceaccount:";
+/// Where the API server says which pod a token is bound to, as every projected one is.
+const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 
 /// Somebody whose token is good.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,15 +64,29 @@ pub trait Checker: Send + Sync + 'static {
 
     /// Whether they may `get` `previews.sidetrack.dev` in every namespace.
     fn may_read<'a>(&'a self, user: &'a User) -> BoxFuture<'a, Result<bool, NoAnswer>>;
+
+    /// The pod of this name, as it is now; `None`: there is none.
+    fn pod<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Option<Meta>, NoAnswer>>;
 }
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Right {
-    /// The table, private keys included: listed accounts only.
+    /// A table: all of it, private keys included, for listed accounts; a part of it for pods that are to have one.
     Table,
     /// What is known of previews.
     Previews,
+}
+
+/// Whose table somebody may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Grant {
+    /// Everything: a gateway, or, where no table is asked for, whoever may ask.
+    All,
+    /// That of the waypoints of its namespace: this pod.
+    Waypoint(Name),
+    /// That of sidecars: the one in this pod.
+    Sidecar(Name),
 }
 
 /// Why somebody does not get it.
@@ -76,6 +98,14 @@ pub(super) enum Refused {
     BadToken,
     #[error("{user} may not have the table: --proxy-account lists the service accounts that may")]
     NotAProxy { user: String },
+    #[error(
+        "{user} may not have a table by this token, which is bound to no pod: mount a projected serviceAccountToken"
+    )]
+    NotAPod { user: String },
+    #[error("pod {pod} may not have a table: {why}")]
+    NotThisPod { pod: Name, why: &'static str },
+    #[error("this token is of pod {pod}, and {node:?} is not its name")]
+    OtherNode { pod: Name, node: Box<str> },
     #[error("{user} may not get previews.sidetrack.dev in all namespaces")]
     NotAReader { user: String },
     #[error("the API server does not answer, so the token can't be checked: {why}")]
@@ -85,6 +115,10 @@ pub(super) enum Refused {
 /// Checks tokens.
 pub(super) struct Auth {
     accounts: Vec<String>,
+    /// Whether there are sidecars.
+    sidecars: bool,
+    /// The namespaces whose pods may have a table; empty: all.
+    watched: Vec<Box<str>>,
     checker: Arc<dyn Checker>,
     cache: Mutex<Cache>,
     last_failure: Mutex<Option<Instant>>,
@@ -93,9 +127,10 @@ pub(super) struct Auth {
 }
 
 impl Auth {
-    /// For these accounts, `NAMESPACE/NAME` each.
+    /// For what the settings say.
     pub(super) fn new(
-        accounts: &[Box<str>],
+        settings: &Settings,
+        sidecars: bool,
         checker: Arc<dyn Checker>,
         counters: Arc<Counters>,
     ) -> Result<Self, ServeError> {
@@ -106,7 +141,9 @@ impl Auth {
             _ => Err(ServeError::Account(account.into())),
         };
         Ok(Self {
-            accounts: accounts.iter().map(|name| account(name)).collect::<Result<_, _>>()?,
+            accounts: settings.accounts.iter().map(|name| account(name)).collect::<Result<_, _>>()?,
+            sidecars,
+            watched: settings.watched.clone(),
             checker,
             cache: Mutex::default(),
             last_failure: Mutex::default(),
@@ -116,7 +153,7 @@ impl Auth {
     }
 
     /// Whether the bearer of `token` may.
-    pub(super) async fn check(&self, token: Option<&str>, right: Right) -> Result<(), Refused> {
+    pub(super) async fn check(&self, token: Option<&str>, right: Right) -> Result<Grant, Refused> {
         let checked = match token.filter(|token| jwt::is_plausible(token)) {
             Some(token) => self.known(token, right).await,
             None if token.is_some() => Err(Refused::BadToken),
@@ -129,17 +166,54 @@ impl Auth {
         checked
     }
 
-    async fn known(&self, token: &str, right: Right) -> Result<(), Refused> {
+    async fn known(&self, token: &str, right: Right) -> Result<Grant, Refused> {
         let digest = jwt::digest(token);
         let known = self.user(token, digest).await?;
         if self.accounts.contains(&known.user.name) {
-            return Ok(());
+            return Ok(Grant::All);
         }
         let user = known.user.name.clone();
         match right {
-            Right::Table => Err(Refused::NotAProxy { user }),
-            Right::Previews if self.may_read(&known, digest).await? => Ok(()),
+            Right::Table => self.table(&known, digest).await,
+            Right::Previews if self.may_read(&known, digest).await? => Ok(Grant::All),
             Right::Previews => Err(Refused::NotAReader { user }),
+        }
+    }
+
+    /// The table that a pod may have. An account alone gets none: every pod has one. The pod must be marked for it, and
+    /// only the API server says so: a watch may be behind a pod that has just been made.
+    async fn table(&self, known: &Known, digest: cache::Digest) -> Result<Grant, Refused> {
+        let user = || known.user.name.clone();
+        let account = known.user.name.strip_prefix(ACCOUNT).and_then(|account| account.split_once(':'));
+        let is_waypoint = account.is_some_and(|(_, name)| name == WAYPOINT_NAME);
+        let Some((namespace, _)) = account.filter(|_| is_waypoint || self.sidecars) else {
+            return Err(Refused::NotAProxy { user: user() });
+        };
+        let said = |name| known.user.extra.get(name)?.first();
+        let (Some(name), Some(uid)) = (said(POD_NAME), said(POD_UID)) else {
+            return Err(Refused::NotAPod { user: user() });
+        };
+        let pod = Name::new(namespace, name);
+        if !self.watched.is_empty() && !self.watched.contains(&pod.namespace) {
+            return Err(Refused::NotThisPod { pod, why: "this controller does not watch its namespace" });
+        }
+        let now = Instant::now();
+        let before = known.marked.filter(|(marked, at)| marked.is_ok() || now.duration_since(*at) < BAD);
+        let marked = match before {
+            // The token is bound to that pod: what was good once is good as long as the token.
+            Some((marked, _)) => marked,
+            None => {
+                let there = self.ask(self.checker.pod(&pod)).await;
+                let there = there.map_err(|NoAnswer(why)| Refused::NoAnswer { why })?;
+                let marked = mark(there.filter(|there| *there.uid == **uid).as_ref(), is_waypoint);
+                self.cache().put_good(digest, Known { marked: Some((marked, now)), ..known.clone() });
+                marked
+            }
+        };
+        match marked {
+            Ok(()) if is_waypoint => Ok(Grant::Waypoint(pod)),
+            Ok(()) => Ok(Grant::Sidecar(pod)),
+            Err(why) => Err(Refused::NotThisPod { pod, why }),
         }
     }
 
@@ -158,8 +232,9 @@ impl Auth {
         }
         match self.ask(self.checker.user(token)).await {
             Ok(Some(user)) => {
-                let may_read = before.and_then(|known| known.may_read);
-                let known = Known { user: Arc::new(user), checked: now, until: jwt::expiry(token), may_read };
+                let (may_read, marked) = before.map_or((None, None), |known| (known.may_read, known.marked));
+                let until = jwt::expiry(token);
+                let known = Known { user: Arc::new(user), checked: now, until, may_read, marked };
                 self.cache().put_good(digest, known.clone());
                 Ok(known)
             }
@@ -224,12 +299,45 @@ impl Auth {
     }
 }
 
+/// Whether a pod bears the mark of what it is to be; if not, why it gets no table.
+fn mark(pod: Option<&Meta>, is_waypoint: bool) -> Result<(), &'static str> {
+    match pod {
+        None => Err("it is not there any more"),
+        Some(pod) if is_waypoint && pod.labels.get(WAYPOINT).is_none_or(|value| &**value != "true") => {
+            Err("it is no waypoint: it is not labelled `sidetrack.dev/waypoint: \"true\"`")
+        }
+        Some(pod) if !is_waypoint && !pod.annotations.contains_key(INJECTED) => {
+            Err("no sidecar was injected into it: it is not annotated `sidetrack.dev/injected`")
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+impl Grant {
+    /// The name by which a proxy that calls itself `node` is known in its table. A pod has its own name; sidecars of all
+    /// namespaces share a table.
+    pub(super) fn name(&self, node: &str) -> Result<Box<str>, Refused> {
+        match self {
+            Self::All => Ok(node.into()),
+            Self::Waypoint(pod) | Self::Sidecar(pod) if *pod.name != *node => {
+                Err(Refused::OtherNode { pod: pod.clone(), node: node.into() })
+            }
+            Self::Waypoint(pod) => Ok(pod.name.clone()),
+            Self::Sidecar(pod) => Ok(pod.to_string().into()),
+        }
+    }
+}
+
 impl Refused {
     /// Its status, which is the label of its metric too.
     pub(super) fn status(&self) -> &'static str {
         match self {
             Self::NoToken | Self::BadToken => "401",
-            Self::NotAProxy { .. } | Self::NotAReader { .. } => "403",
+            Self::NotAProxy { .. }
+            | Self::NotAReader { .. }
+            | Self::NotAPod { .. }
+            | Self::NotThisPod { .. }
+            | Self::OtherNode { .. } => "403",
             Self::NoAnswer { .. } => "503",
         }
     }

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 
+use super::places::{Class, Place};
 use super::{Shared, answer};
 
 /// How long a handshake, or a head, may take.
@@ -38,6 +39,7 @@ struct Use {
     requests: AtomicUsize,
     last: Mutex<Instant>,
     cut: Notify,
+    place: Mutex<Place>,
 }
 
 /// Ends a connection at once: what HTTP/2 holds back for a reader that does not read would stay otherwise.
@@ -72,6 +74,11 @@ impl Busy {
     pub(super) fn cutter(&self) -> Cutter {
         Cutter(Arc::clone(&self.0))
     }
+
+    /// Says whose connection this is; `false` where these have no place left.
+    pub(super) fn is_of(&self, class: Class, name: &str) -> bool {
+        self.0.place.lock().unwrap_or_else(PoisonError::into_inner).become_one(class, name)
+    }
 }
 
 impl Drop for Busy {
@@ -86,6 +93,7 @@ pub(super) async fn serve(
     tcp: TcpStream,
     tls: TlsAcceptor,
     shared: Arc<Shared>,
+    place: Place,
     ended: watch::Receiver<bool>,
 ) {
     let _ = tcp.set_nodelay(true);
@@ -93,8 +101,12 @@ pub(super) async fn serve(
     let _ = socket2::SockRef::from(&tcp).set_tcp_user_timeout(Some(UNHEARD));
     let Ok(Ok(stream)) = tokio::time::timeout(HEAD, tls.accept(tcp)).await else { return };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let usage =
-        Arc::new(Use { requests: AtomicUsize::new(0), last: Mutex::new(Instant::now()), cut: Notify::new() });
+    let usage = Arc::new(Use {
+        requests: AtomicUsize::new(0),
+        last: Mutex::new(Instant::now()),
+        cut: Notify::new(),
+        place: Mutex::new(place),
+    });
     let service = service_fn(|request| {
         let (shared, busy, ended) = (Arc::clone(&shared), usage.begin(), ended.clone());
         async move { Ok::<_, Infallible>(answer::answer(shared, request, busy, ended).await) }

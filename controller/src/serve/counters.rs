@@ -25,8 +25,8 @@ impl Counters {
     pub(super) fn new(registry: &Registry, publisher: &Arc<Publisher>) -> Result<Self, prometheus::Error> {
         let refused = Opts::new(
             "sidetrack_controller_refused_total",
-            "Requests and connections refused: for no good token (401), for a token that may not (403), for too many \
-             proxies or connections.",
+            "Requests and connections refused: for no good token (401), for a token that may not (403), for want of \
+             room (proxies, connections, bodies, reviews).",
         );
         let counters = Self {
             refused: IntCounterVec::new(refused, &["why"])?,

@@ -17,6 +17,7 @@ use sidetrack_config::stream::TableHash;
 
 use super::peers::Peers;
 use crate::plan::ForkState;
+use crate::plan::waypoints::Gate;
 use crate::preview::Phase;
 use crate::publish::acks::Node;
 use crate::publish::{About, Need, Publisher, Table};
@@ -94,6 +95,8 @@ pub struct Proxies {
     pub waiting: Vec<Box<str>>,
     /// Those that refused it.
     pub rejected: Vec<Refusal>,
+    /// Waypoints of the Services that it forks that have not acknowledged it, yet: `NAMESPACE/POD`.
+    pub waypoints: Vec<Box<str>>,
     /// Whether a replica has just started, so that there may be more of them.
     pub settling: bool,
     /// Replicas that did not answer.
@@ -133,6 +136,12 @@ pub struct Local {
     pub settling: bool,
     /// What those must have acknowledged, for each preview in its table that was asked about.
     pub needs: BTreeMap<Key, Need>,
+    /// What they must have acknowledged for each port of waypoints, by [`sidetrack_config::stream::Item::id`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ports: BTreeMap<Box<str>, Need>,
+    /// The same of the waypoints of each namespace.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub waypoints: BTreeMap<Box<str>, Local>,
 }
 
 /// All previews.
@@ -193,13 +202,30 @@ impl Previews {
     /// table.
     pub(crate) async fn acknowledged(&self, keys: &BTreeSet<Key>) -> Option<Acknowledged> {
         let others = self.others(None).await;
-        let table = self.publisher.table()?;
+        let (table, about) = self.publisher.current()?;
         let own = self.local_of(&table, None);
         let hashes = keys.iter().filter_map(|key| {
             let hash = own.needs.get(key)?.hash?;
-            judge(key, &own, &others).all_acknowledged().then_some((*key, hash))
+            let judged = everywhere(key, &own, &others, &about);
+            judged.all_acknowledged().then_some((*key, hash))
         });
         Some(Acknowledged { generation: table.version(), hashes: hashes.collect() })
+    }
+
+    /// Which of these gates are open: every waypoint that they name has the ports in force as they are here. Asks the other
+    /// replicas once.
+    pub(crate) async fn open(&self, gates: &[(Box<str>, Gate)]) -> Vec<bool> {
+        let others = self.others(None).await;
+        let views: BTreeMap<Box<str>, Local> = self.waypoints(None);
+        let is_open = |(namespace, gate): &(Box<str>, Gate)| {
+            let Some(own) = views.get(namespace) else { return false };
+            let others = in_namespace(namespace, &others);
+            gate.ports.iter().all(|port| {
+                let late = judge::late(own, &others, &gate.pods, |local| local.ports.get(port).cloned());
+                late.is_some_and(|late| late.is_empty())
+            })
+        };
+        gates.iter().map(is_open).collect()
     }
 
     fn local_of(&self, table: &Table, key: Option<&Key>) -> Local {
@@ -209,11 +235,23 @@ impl Previews {
         };
         Local {
             epoch: self.publisher.epoch().into(),
-            generation: table.version(),
-            nodes: self.publisher.acks().nodes(Instant::now()),
-            settling: self.publisher.acks().is_settling(Instant::now()),
             needs: keys.into_iter().map(|key| (*key, table.need(key))).collect(),
+            waypoints: self.waypoints(key),
+            ..Local::of(&self.publisher, table)
         }
+    }
+
+    /// What this replica knows of waypoints, by namespace: of one preview or of all that have a fork there.
+    fn waypoints(&self, key: Option<&Key>) -> BTreeMap<Box<str>, Local> {
+        let local = |(namespace, view): (Box<str>, Arc<Publisher>)| {
+            let table = view.table()?;
+            let previews = table.previews().filter(|preview| !preview.forks.is_empty());
+            let meant =
+                previews.map(|preview| &preview.key).filter(|other| key.is_none_or(|key| key == *other));
+            let needs = meant.map(|key| (*key, table.need(key))).collect();
+            Some((namespace, Local { needs, ports: table.ports(), ..Local::of(&view, &table) }))
+        };
+        self.publisher.views().into_iter().filter_map(local).collect()
     }
 
     async fn others(&self, key: Option<&Key>) -> Vec<Result<Local, Unreachable>> {
@@ -224,8 +262,41 @@ impl Previews {
     }
 }
 
+impl Local {
+    fn of(publisher: &Publisher, table: &Table) -> Self {
+        Self {
+            epoch: publisher.epoch().into(),
+            generation: table.version(),
+            nodes: publisher.acks().nodes(Instant::now()),
+            settling: publisher.acks().is_settling(Instant::now()),
+            needs: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            waypoints: BTreeMap::new(),
+        }
+    }
+}
+
+/// What replicas say of the waypoints of a namespace; those that do not answer are told of elsewhere.
+fn in_namespace(namespace: &str, others: &[Result<Local, Unreachable>]) -> Vec<Option<Local>> {
+    let said = |other: &Result<Local, Unreachable>| other.as_ref().ok()?.waypoints.get(namespace).cloned();
+    others.iter().map(said).collect()
+}
+
+/// Who has a preview in force: gateways, and the waypoints of the Services that it forks.
+fn everywhere(key: &Key, own: &Local, others: &[Result<Local, Unreachable>], about: &About) -> Proxies {
+    let mut proxies = judge(key, own, others);
+    for (namespace, here) in own.waypoints.iter().filter(|(_, here)| here.needs.contains_key(key)) {
+        let pods = about.waypoints.get(namespace).map_or(&[][..], Vec::as_slice);
+        let others = in_namespace(namespace, others);
+        let late = judge::late(here, &others, pods, |local| local.needs.get(key).cloned());
+        let late = late.unwrap_or_default().into_iter();
+        proxies.waypoints.extend(late.map(|pod| Box::from(format!("{namespace}/{pod}"))));
+    }
+    proxies
+}
+
 fn view(key: &Key, table: &Table, about: &About, own: &Local, others: &[Result<Local, Unreachable>]) -> View {
-    let proxies = judge(key, own, others);
+    let proxies = everywhere(key, own, others, about);
     let hash = own.needs.get(key).and_then(|need| need.hash);
     let forks: Vec<ForkView> = about
         .forks_of(key)

@@ -1,26 +1,31 @@
-//! The API server as the one who knows tokens (TokenReview) and rights (SubjectAccessReview).
+//! The API server as the one who knows tokens (TokenReview), rights (SubjectAccessReview) and pods.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, PostParams};
 use kube::{Client, Error};
 
 use super::auth::{Checker, NoAnswer, User};
+use crate::observe;
+use crate::world::{Meta, Name};
 
 /// Asks the API server.
 #[derive(Clone)]
 pub struct ApiServer {
     tokens: Api<TokenReview>,
     rights: Api<SubjectAccessReview>,
+    client: Client,
     audience: String,
 }
 
 impl ApiServer {
     /// For tokens of `audience`, `sidetrack-controller` in a usual cluster.
     pub fn new(client: Client, audience: &str) -> Self {
-        Self { tokens: Api::all(client.clone()), rights: Api::all(client), audience: audience.to_owned() }
+        let (tokens, rights) = (Api::all(client.clone()), Api::all(client.clone()));
+        Self { tokens, rights, client, audience: audience.to_owned() }
     }
 
     async fn review(&self, token: &str) -> Result<Option<User>, NoAnswer> {
@@ -55,6 +60,12 @@ impl ApiServer {
         let answer = self.rights.create(&PostParams::default(), &review).await.map_err(no_answer)?;
         Ok(answer.status.is_some_and(|status| status.allowed))
     }
+
+    async fn find(&self, name: &Name) -> Result<Option<Meta>, NoAnswer> {
+        let pods = Api::<Pod>::namespaced(self.client.clone(), &name.namespace);
+        let pod = pods.get_metadata_opt(&name.name).await.map_err(no_answer)?;
+        Ok(pod.map(|pod| observe::meta(&pod.metadata)))
+    }
 }
 
 impl Checker for ApiServer {
@@ -64,6 +75,10 @@ impl Checker for ApiServer {
 
     fn may_read<'a>(&'a self, user: &'a User) -> BoxFuture<'a, Result<bool, NoAnswer>> {
         self.may(user).boxed()
+    }
+
+    fn pod<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Option<Meta>, NoAnswer>> {
+        self.find(name).boxed()
     }
 }
 

@@ -58,6 +58,9 @@ async fn feed(
             _ = ended.wait_for(|ended| *ended) => return Ok(()),
             () = tokio::time::sleep_until(end) => return Ok(()),
         };
+        if lines.is_empty() {
+            return Ok(());
+        }
         for line in lines {
             send(line, body, counters).await?;
         }

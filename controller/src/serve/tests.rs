@@ -3,8 +3,10 @@
 mod access;
 mod acks;
 mod client;
+mod pods;
 mod replicas;
 mod streams;
+mod waypoints;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -26,13 +28,14 @@ use super::auth::{NoAnswer, User};
 use super::*;
 use crate::plan::{Fork, ForkState, ObjectId};
 use crate::publish::About;
-use crate::world::Name;
+use crate::world::{Meta, Name};
 use client::{Client, Reply};
 
 /// Knows a few tokens, counts questions, and can be made silent.
 #[derive(Default)]
 struct Script {
     users: Mutex<HashMap<&'static str, User>>,
+    pods: Mutex<HashMap<Name, Meta>>,
     asked: AtomicUsize,
     silent: AtomicBool,
 }
@@ -43,9 +46,15 @@ impl Script {
         let users = HashMap::from([
             ("proxy", user("system:serviceaccount:sidetrack:gateway")),
             ("reader", user("system:serviceaccount:ci:tests")),
-            ("other", user("system:serviceaccount:shop:checkout")),
+            ("waypoint", of_pod("shop:sidetrack-waypoint", "wp-0")),
+            ("waypoint-1", of_pod("shop:sidetrack-waypoint", "wp-1")),
+            ("stranded", of_pod("cart:sidetrack-waypoint", "wp-0")),
+            ("other", of_pod("shop:checkout", "checkout-0")),
         ]);
-        Arc::new(Self { users: Mutex::new(users), ..Self::default() })
+        let waypoint = meta(&[("sidetrack.dev/waypoint", "true")], &[]);
+        let pods = [("shop", "wp-0"), ("shop", "wp-1"), ("cart", "wp-0")];
+        let pods = pods.map(|(namespace, name)| (Name::new(namespace, name), waypoint.clone()));
+        Arc::new(Self { users: Mutex::new(users), pods: Mutex::new(pods.into()), ..Self::default() })
     }
 
     fn ask<T>(&self, answer: T) -> Result<T, NoAnswer> {
@@ -63,6 +72,26 @@ impl Checker for Script {
     fn may_read<'a>(&'a self, user: &'a User) -> BoxFuture<'a, Result<bool, NoAnswer>> {
         async move { self.ask(user.name.ends_with(":ci:tests")) }.boxed()
     }
+
+    fn pod<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Option<Meta>, NoAnswer>> {
+        async move { self.ask(self.pods.lock().unwrap().get(name).cloned()) }.boxed()
+    }
+}
+
+/// Whom the API server says a token is of that is bound to a pod.
+fn of_pod(account: &str, pod: &str) -> User {
+    let extra = [("pod-name", pod), ("pod-uid", "uid-1")];
+    let extra =
+        extra.map(|(name, said)| (format!("authentication.kubernetes.io/{name}"), vec![said.to_owned()]));
+    User { name: format!("system:serviceaccount:{account}"), extra: extra.into(), ..User::default() }
+}
+
+/// A pod with these labels and annotations, whose uid is that of [`of_pod`].
+fn meta(labels: &[(&str, &str)], annotations: &[(&str, &str)]) -> Meta {
+    let all = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    };
+    Meta { uid: "uid-1".into(), labels: all(labels), annotations: all(annotations), ..Meta::default() }
 }
 
 /// An authority, and the files of a server that it vouches for.
@@ -116,6 +145,10 @@ impl Running {
     }
 
     async fn with(files: Arc<Files>, peers: Option<SocketAddr>) -> Self {
+        Self::of(files, peers, Publisher::new()).await
+    }
+
+    async fn of(files: Arc<Files>, peers: Option<SocketAddr>, publisher: Publisher) -> Self {
         let peers = peers.map(|peer| PeerSettings {
             host: format!("localhost:{}", peer.port()).into(),
             ca_file: files.path().join("ca.crt"),
@@ -127,11 +160,15 @@ impl Running {
             key_file: files.path().join("tls.key"),
             reload_interval: Duration::from_millis(20),
             accounts: vec!["sidetrack/gateway".into()],
+            watched: vec!["shop".into(), "cart".into()],
             peers,
         };
-        let (publisher, script, registry) = (Arc::new(Publisher::new()), Script::new(), Registry::new());
+        let (publisher, script, registry) = (Arc::new(publisher), Script::new(), Registry::new());
         let checker: Arc<dyn Checker> = Arc::clone(&script) as _;
-        let admission: Admission = Arc::new(|body| [b"reviewed ", &*body].concat().into());
+        let admission: Admission = Arc::new(|question, body| {
+            let word: &[u8] = if question == Question::Validate { b"reviewed " } else { b"changed " };
+            [word, &*body].concat().into()
+        });
         let server =
             Server::bind(&settings, Arc::clone(&publisher), checker, admission, &registry).await.unwrap();
         let address = server.address().unwrap();
@@ -172,7 +209,13 @@ impl Running {
 
 fn service(name: &str, port: u16) -> Item {
     let baseline = Some(vec![([10, 0, 0, 1], port).into()]);
-    Item::Service(Service { name: name.into(), baseline, protocol: Protocol::Http1, server_name: None })
+    Item::Service(Service {
+        name: name.into(),
+        baseline,
+        protocol: Protocol::Http1,
+        server_name: None,
+        addresses: Vec::new(),
+    })
 }
 
 fn preview(key: &str, port: u16) -> Item {

@@ -55,6 +55,7 @@ impl Start {
         self.each("Services", all(), observe::service, plain, |_| true);
         self.each("EndpointSlices", all(), observe::slice, plain, |_| true);
         self.each("Pods", all().labels(names::PR), observe::pod, plain, |_| true);
+        self.each("waypoint Pods", all().labels(names::WAYPOINT), observe::waypoint, plain, |_| true);
         self.each("Ingresses", all(), observe::ingress, plain, |_| true);
         let tls = all().fields("type=kubernetes.io/tls");
         self.each(SECRETS, tls, observe::secret, plain, |_| true);

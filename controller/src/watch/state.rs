@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
 use sidetrack_config::Key;
 
 use super::Change;
 use super::follow::Sink;
+use crate::names::TAKE_DOWN_UNTIL;
 use crate::world::World;
 
 /// The ConfigMap's name.
@@ -52,9 +54,11 @@ impl Sink<ConfigMap> for State {
 /// What is stored counts, so that all replicas go by the same times; what is only known here is not lost.
 fn merge(object: &ConfigMap) -> Change {
     let (seen, gone) = read(object);
+    let until = object.annotations().get(TAKE_DOWN_UNTIL).and_then(|text| text.parse().ok());
     Box::new(move |world: &mut World| {
         let seen = insert(&mut world.seen, seen);
-        insert(&mut world.gone, gone) || seen
+        let asked = std::mem::replace(&mut world.take_down_until, until) != until;
+        insert(&mut world.gone, gone) || seen || asked
     })
 }
 
@@ -109,6 +113,17 @@ mod tests {
         let (seen, gone) = (times(&[("42", 1_700_000_000), ("shop-7", 5)]), times(&[("57", -1)]));
         let object = ConfigMap { data: Some(write(&seen, &gone)), ..ConfigMap::default() };
         assert_eq!(read(&object), (seen, gone));
+    }
+
+    #[test]
+    fn a_mark_to_take_waypoints_down_is_known_and_forgotten() {
+        let (mut world, mut object) = (World::default(), ConfigMap::default());
+        object.annotations_mut().insert(TAKE_DOWN_UNTIL.to_owned(), "2026-11-20T00:00:00Z".to_owned());
+        assert!(merge(&object)(&mut world));
+        assert_eq!(world.take_down_until, "2026-11-20T00:00:00Z".parse().ok());
+        assert!(!merge(&object)(&mut world));
+        assert!(merge(&ConfigMap::default())(&mut world));
+        assert_eq!(world.take_down_until, None);
     }
 
     #[test]

@@ -11,22 +11,24 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use proxy_protocol_rs::ParseError;
-use sidetrack_config::model::{Listener, contains};
+use sidetrack_config::model::{Listener, Place, Spoken, contains};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::gate::Entry;
 use super::hints::Hints;
+use super::opaque::{self, Arrival};
+use super::original;
+use super::sniff::PREFACE;
 use super::tls::ServerTls;
 use super::wire::{Prefixed, Wire};
 use super::{http1, http2};
 use crate::fields::Fields;
 use crate::forward::forwarded::{FOR, FORWARDED, HOST, PORT, PROTO, node};
+use crate::forward::relay::reset;
 use crate::limit::Limit;
 use crate::worker::Worker;
 
-/// What an HTTP/2 client sends first (RFC 9113 section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The longest PROXY protocol header that is read.
 const PROXY_HEADER: usize = 4 << 10;
 
@@ -44,7 +46,7 @@ impl Door {
         Self { listener: RwLock::new(Arc::new(listener)), tls }
     }
 
-    /// Its settings now; asked once per connection.
+    /// Its settings now; asked once per connection, which keeps them.
     pub fn listener(&self) -> Arc<Listener> {
         Arc::clone(&self.listener.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -62,6 +64,8 @@ pub struct Connection {
     pub id: u64,
     /// The other side, from the PROXY protocol where there is one.
     pub peer: SocketAddr,
+    /// Where it was meant to go, where the system redirected it to us; boxed, since only a sidecar's connections have it.
+    pub original: Option<Box<SocketAddr>>,
     /// The settings of its listener.
     pub listener: Arc<Listener>,
     /// Whether what the peer says of others is believed.
@@ -132,6 +136,8 @@ pub struct Lifeline {
     /// Since when a head has been arriving that is not complete.
     arriving: Cell<Option<Instant>>,
     is_http2: Cell<bool>,
+    /// Nobody has said anything, and it need not be the client who does.
+    is_listening: Cell<bool>,
     under_way: Cell<u32>,
     idle_since: Cell<Instant>,
     signal: Cell<Signal>,
@@ -139,6 +145,12 @@ pub struct Lifeline {
     leaving: Cell<Option<Instant>>,
     /// It is one too many: it gets little time.
     is_hurried: Cell<bool>,
+    /// The port that it came in on.
+    port: Cell<u16>,
+    /// It brings calls of a workload, which go on while what comes in drains.
+    stays: Cell<bool>,
+    /// Nobody comes in there any more: its answers tell the client to go.
+    is_going: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -150,11 +162,15 @@ impl Default for Lifeline {
         Self {
             arriving: Cell::new(None),
             is_http2: Cell::new(false),
+            is_listening: Cell::new(false),
             under_way: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
             signal: Cell::new(Signal::None),
             leaving: Cell::new(None),
             is_hurried: Cell::new(false),
+            port: Cell::new(0),
+            stays: Cell::new(false),
+            is_going: Cell::new(false),
             waker: RefCell::new(None),
         }
     }
@@ -171,6 +187,17 @@ impl Lifeline {
     /// No part of a head is here that is not complete.
     pub fn arrived(&self) {
         self.arriving.set(None);
+    }
+
+    /// Either side may speak first, and whoever waits for that says for how long.
+    pub fn listen(&self) {
+        self.is_listening.set(true);
+    }
+
+    /// Somebody has spoken.
+    pub fn heard(&self) {
+        self.is_listening.set(false);
+        self.idle_since.set(Instant::now());
     }
 
     /// A request began.
@@ -196,6 +223,8 @@ impl Lifeline {
         let (head, idle) = (most(head), most(idle));
         let is_over = |since: Instant, limit: Duration| !limit.is_zero() && since.elapsed() > limit;
         let is_busy = self.under_way.get() > 0;
+        // One that is one too many waits for nobody.
+        let is_patient = self.is_listening.get() && !self.is_hurried.get();
         match self.arriving.get() {
             // A head of HTTP/2 that does not come to its end holds up all streams of its connection.
             Some(since) if (self.is_http2.get() || !is_busy) && is_over(since, head) => {
@@ -205,7 +234,7 @@ impl Lifeline {
                 self.raise(Signal::Cut);
                 None
             }
-            None if !is_busy && is_over(self.idle_since.get(), idle) => {
+            None if !is_busy && !is_patient && is_over(self.idle_since.get(), idle) => {
                 self.raise(Signal::Finish).then_some(Limit::ClientIdleTimeout)
             }
             _ => None,
@@ -219,6 +248,31 @@ impl Lifeline {
         if self.is_http2.get() || (quiet && self.idle_since.get().elapsed() >= linger) {
             self.raise(Signal::Finish);
         }
+    }
+
+    /// The port that it came in on.
+    pub fn port(&self) -> u16 {
+        self.port.get()
+    }
+
+    /// Whether it goes on while the process drains.
+    pub fn stays(&self) -> bool {
+        self.stays.get()
+    }
+
+    /// Has its answers tell the client to go.
+    pub fn go(&self) {
+        self.is_going.set(true);
+    }
+
+    /// Whether its answers tell the client to go.
+    pub fn is_going(&self) -> bool {
+        self.is_going.get()
+    }
+
+    /// Has an HTTP/2 client told to go on elsewhere, while what is under way goes on here; whether it is news.
+    pub fn send_away(&self) -> bool {
+        self.is_http2.get() && self.raise(Signal::Finish)
     }
 
     /// Has `waker` woken when there is a signal.
@@ -263,15 +317,41 @@ pub async fn serve(
     door: Arc<Door>,
     stream: TcpStream,
     peer: SocketAddr,
-    refused: Option<Limit>,
+    mut refused: Option<Limit>,
 ) {
     let lifeline = Rc::new(Lifeline::default());
-    let limit = worker.limits.handshake_timeout;
-    let local = stream.local_addr().unwrap_or(door.listener().address);
-    worker.watch(&lifeline);
+    let listener = door.listener();
+    let local = stream.local_addr().unwrap_or(listener.address);
+    lifeline.port.set(local.port());
+    lifeline.stays.set(matches!(listener.place, Place::Outbound(_)));
     lifeline.is_hurried.set(refused.is_some());
+    worker.watch(&lifeline);
+    let original = match listener.redirected.then(|| original::destination(&stream, local)).transpose() {
+        Ok(original) => original,
+        Err(error) => {
+            // Passed on to where it was meant to go, it would be here again.
+            tracing::debug!(%peer, %local, %error, "connection refused");
+            return reset(&stream);
+        }
+    };
+    // Where the system refuses, the connection is gone, and whoever reads next meets that.
+    let _ = stream.set_nodelay(true);
+    let mut stream = Prefixed { prefix: Bytes::new(), stream };
+    let mut seat = None;
+    if listener.spoken != Spoken::Http {
+        // Nobody speaks the PROXY protocol there: the client is known.
+        let Ok(taken) = Seat::take(&worker, peer.ip()) else { return reset(&stream.stream) };
+        refused = refused.or(taken.refused);
+        lifeline.is_hurried.set(refused.is_some());
+        seat = Some(taken);
+        let arrival = Arrival { listener: &listener, peer, original, refused };
+        match Box::pin(opaque::serve(&worker, &arrival, stream.stream, &lifeline)).await {
+            Some(http) => stream = http,
+            None => return,
+        }
+    }
     let opened = tokio::select! {
-        opened = timeout(limit, open(&worker, &door, stream, peer)) => opened,
+        opened = timeout(worker.limits.handshake_timeout, open(&worker, &door, &listener, (stream, peer), seat)) => opened,
         // The drain does not wait for a client that has said nothing yet.
         _ = poll_fn(|cx| lifeline.poll_changed(Signal::None, cx)) => return,
     };
@@ -280,8 +360,8 @@ pub async fn serve(
             let refused = refused.or(seat.refused);
             lifeline.is_hurried.set(refused.is_some());
             lifeline.is_http2.set(is_http2);
-            let ends = (peer, local);
-            let connection = connection(&worker, &door, ends, &wire, (is_http2, refused), &lifeline);
+            let ends = (peer, local, original);
+            let connection = connection(&worker, listener, ends, &wire, (is_http2, refused), &lifeline);
             match is_http2 {
                 true => http2::serve(worker, connection, wire).await,
                 false => http1::serve(worker, connection, wire).await,
@@ -343,16 +423,16 @@ impl Drop for Seat {
 
 fn connection(
     worker: &Worker,
-    door: &Door,
-    (peer, local): (SocketAddr, SocketAddr),
+    listener: Arc<Listener>,
+    (peer, local, original): (SocketAddr, SocketAddr, Option<SocketAddr>),
     wire: &Wire,
     (is_http2, refused): (bool, Option<Limit>),
     lifeline: &Rc<Lifeline>,
 ) -> Rc<Connection> {
-    let listener = door.listener();
     Rc::new(Connection {
         id: worker.next_connection(),
         peer,
+        original: original.map(Box::new),
         trusted: contains(&listener.trusted_proxies, peer.ip()),
         secure: matches!(wire, Wire::Tls(_)),
         is_http2,
@@ -367,15 +447,19 @@ fn connection(
     })
 }
 
-/// Reads what stands before HTTP: the PROXY protocol header, the TLS handshake, the HTTP/2 preface.
-async fn open(worker: &Rc<Worker>, door: &Door, stream: TcpStream, peer: SocketAddr) -> io::Result<Opened> {
-    stream.set_nodelay(true)?;
-    let mut stream = Prefixed { prefix: Bytes::new(), stream };
-    let mut peer = peer;
-    if contains(&door.listener().proxy_protocol, peer.ip()) {
+/// Reads what stands before HTTP: the PROXY protocol header, the TLS handshake, the HTTP/2 preface. `seat` is that of the
+/// client, where it has one already.
+async fn open(
+    worker: &Rc<Worker>,
+    door: &Door,
+    listener: &Listener,
+    (mut stream, mut peer): (Prefixed, SocketAddr),
+    seat: Option<Seat>,
+) -> io::Result<Opened> {
+    if contains(&listener.proxy_protocol, peer.ip()) {
         peer = proxy_header(&mut stream).await?.unwrap_or(peer);
     }
-    let seat = Seat::take(worker, peer.ip())?;
+    let seat = seat.map_or_else(|| Seat::take(worker, peer.ip()), Ok)?;
     if let Some(tls) = &door.tls {
         let accepted = tokio_rustls::TlsAcceptor::from(tls.config()).accept(stream).await;
         worker.stats.tls_handshake(accepted.is_ok());

@@ -4,10 +4,10 @@ use std::cell::RefCell;
 
 use http::{Response, StatusCode};
 
-use crate::fields::{Fields, Skips};
+use crate::chain::hop::ROUTE;
+use crate::fields::{Fields, Skips, Turn};
 use crate::forward::rewrite::strip_hop_by_hop;
 use crate::h1::write;
-use crate::record::receipt::ROUTE;
 
 /// The most that wait for one client: what does not fit is left out, since all but the final answer are optional.
 const MOST: usize = 8;
@@ -57,7 +57,7 @@ impl Hint {
     pub fn to_http2(&self) -> Response<()> {
         let mut hint = Response::new(());
         *hint.status_mut() = self.status;
-        *hint.headers_mut() = self.fields.to_map();
+        *hint.headers_mut() = self.fields.to_map(Skips::new([]), Turn::Later);
         hint
     }
 }

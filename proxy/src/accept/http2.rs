@@ -24,7 +24,7 @@ use super::connection::{Connection, Signal, timeout};
 use super::hints::Hints;
 use super::wire::Wire;
 use crate::error::{Code, Failure};
-use crate::fields::Fields;
+use crate::fields::{Fields, Turn};
 use crate::forward::gap::Gap;
 use crate::head::RequestHead;
 use crate::incoming::Incoming;
@@ -42,6 +42,9 @@ const PING: Duration = Duration::from_secs(20);
 
 /// How long a client whose connection we end may take to its last frames.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The stream that a client opens first (RFC 9113 section 5.1.1), if it leaves no number out.
+const FIRST: u32 = 1;
 
 type Accepted = Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>;
 
@@ -71,6 +74,9 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, wire: Wire) {
         .initial_connection_window_size(limits.http2_connection_window)
         .max_send_buffer_size(limits.connection_buffer)
         .max_local_error_reset_streams(usize::try_from(limits.http2_resets).ok())
+        // Streams that are reset before they are answered are counted by the guard; where many come in one read, the
+        // library's own bound of 20 would act first.
+        .max_pending_accept_reset_streams(usize::try_from(limits.http2_resets).unwrap_or(usize::MAX))
         .enable_connect_protocol();
     let handshake = builder.handshake::<_, Bytes>(Metered::new(wire, Rc::clone(&meter)));
     let Ok(Ok(mut streams)) = timeout(limits.handshake_timeout, handshake).await else { return };
@@ -104,7 +110,13 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, wire: Wire) {
                     (Rc::clone(&worker), Rc::clone(&connection), Rc::clone(&meter));
                 tokio::task::spawn_local(Box::pin(stream(worker, connection, meter, request, respond)));
             }
-            Event::Accepted(Some(Err(error))) => return tracing::debug!(%error, "HTTP/2 connection ended"),
+            Event::Accepted(Some(Err(error))) => {
+                if error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+                    // A flood that the library ends by itself is one of frames, whatever their kind.
+                    worker.stats.reached(Limit::Http2ControlFrames);
+                }
+                return tracing::debug!(%error, "HTTP/2 connection ended");
+            }
             Event::Accepted(None) | Event::Told(Signal::Cut) => return,
             Event::Told(signal) => {
                 seen = signal;
@@ -213,7 +225,8 @@ async fn reply(
     }
     let mut response = Response::new(());
     *response.status_mut() = status;
-    *response.headers_mut() = fields.to_map();
+    let turn = if respond.stream_id().as_u32() == FIRST { Turn::First } else { Turn::Later };
+    *response.headers_mut() = fields.into_map(turn);
     let tunnel = body.take_tunnel();
     let ends = tunnel.is_none() && body.is_ended();
     let Ok(send) = respond.send_response(response, ends) else { return };
@@ -268,32 +281,55 @@ async fn answered(
     .await
 }
 
+/// Why an answer ends while the client takes nothing of it.
+enum Stop {
+    /// It took nothing for too long.
+    Stalled,
+    /// Another target is decided by now, and its time is over.
+    Moved,
+}
+
+/// Whether an answer that waits for its client has to end.
+fn stop(body: &mut ResponseBody, gap: &mut Gap, patience: Duration, cx: &mut Context<'_>) -> Option<Stop> {
+    if body.is_over(cx) {
+        return Some(Stop::Moved);
+    }
+    gap.is_over(patience, cx).then_some(Stop::Stalled)
+}
+
 /// Sends a body, as fast as the client's windows open. What the client does not take stays where it is: no more is read
 /// than what waits for it.
 async fn pump(worker: &Worker, meter: &Meter, mut send: SendStream<Bytes>, mut body: ResponseBody) {
     let mut gap = Gap::default();
     let patience = worker.limits.stream_idle_timeout;
-    let stalled = |send: &mut SendStream<Bytes>| {
-        worker.stats.reached(Limit::StreamIdleTimeout);
+    let stopped = |send: &mut SendStream<Bytes>, stop: Stop| {
+        if matches!(stop, Stop::Stalled) {
+            worker.stats.reached(Limit::StreamIdleTimeout);
+        }
         send.send_reset(Reason::CANCEL);
     };
     loop {
         let piece = poll_fn(|cx| {
             if body.data().is_empty() && meter.poll_room(cx).is_pending() {
-                let is_over = gap.is_over(patience, cx);
-                return if is_over { Poll::Ready(Err(())) } else { send.poll_reset(cx).map(|_| Ok(None)) };
+                return match stop(&mut body, &mut gap, patience, cx) {
+                    Some(stop) => Poll::Ready(Err(stop)),
+                    None => send.poll_reset(cx).map(|_| Ok(None)),
+                };
             }
             match body.poll_data(cx) {
                 Poll::Pending => send.poll_reset(cx).map(|_| Ok(None)),
                 ready => ready.map(|piece| Ok(Some(piece))),
             }
         });
-        let Ok(piece) = piece.await else { return stalled(&mut send) };
+        let piece = match piece.await {
+            Ok(piece) => piece,
+            Err(stop) => return stopped(&mut send, stop),
+        };
         match piece {
             Some(Ok(0)) => {
                 body.complete();
                 return match body.take_trailers() {
-                    Some(trailers) => drop(send.send_trailers(trailers.to_map())),
+                    Some(trailers) => drop(send.send_trailers(trailers.into_map(Turn::Later))),
                     None => drop(send.send_data(Bytes::new(), true)),
                 };
             }
@@ -307,7 +343,8 @@ async fn pump(worker: &Worker, meter: &Meter, mut send: SendStream<Bytes>, mut b
                     }
                     // While the client takes nothing, what it sends may still go on.
                     body.drive(cx);
-                    if gap.is_over(patience, cx) { Poll::Ready(Err(())) } else { Poll::Pending }
+                    stop(&mut body, &mut gap, patience, cx)
+                        .map_or(Poll::Pending, |stop| Poll::Ready(Err(stop)))
                 });
                 match room.await {
                     Ok(Some(room)) => {
@@ -322,7 +359,7 @@ async fn pump(worker: &Worker, meter: &Meter, mut send: SendStream<Bytes>, mut b
                         }
                     }
                     Ok(None) => return,
-                    Err(()) => return stalled(&mut send),
+                    Err(stop) => return stopped(&mut send, stop),
                 }
             }
             // The client must see that this is not the end.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use sidetrack_config::Key;
 use sidetrack_config::limits::Limits;
+use sidetrack_config::model::Listener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
@@ -19,6 +20,7 @@ use crate::record::access_log::AccessLog;
 use crate::source::files::Folder;
 use crate::source::health::{self, Checks};
 use crate::source::keeper::Keeper;
+use crate::source::origin::Origin;
 use crate::source::resolve::{self, resolve};
 use crate::source::watch::{Changed, Watch};
 
@@ -27,8 +29,8 @@ const POLL: Duration = Duration::from_secs(30);
 
 /// What the control thread looks after.
 pub(super) struct Control {
-    /// The main file.
-    pub(super) path: PathBuf,
+    /// The main file, or what stands for it.
+    pub(super) origin: Origin,
     /// The owner of the table.
     pub(super) keeper: Rc<RefCell<Keeper>>,
     /// The listeners.
@@ -169,9 +171,11 @@ impl Control {
         }
         let keeper = self.keeper.borrow();
         let config = keeper.config();
-        for door in &self.doors {
-            let Some(listener) = config.listeners.iter().find(|l| l.address == door.listener().address)
-            else {
+        for (place, door) in self.doors.iter().enumerate() {
+            let is_its = |listener: &&Listener| listener.address == door.listener().address;
+            // Several may ask for any free port with one address: then it is the order that tells them apart.
+            let same_place = config.listeners.get(place).filter(is_its);
+            let Some(listener) = same_place.or_else(|| config.listeners.iter().find(is_its)) else {
                 continue;
             };
             door.set_listener(listener.clone());
@@ -191,7 +195,8 @@ impl Control {
         let certificates = self.doors.iter().filter_map(|door| door.tls.as_ref()).flat_map(|tls| tls.files());
         let roots =
             keeper.config().services.iter().filter_map(|service| service.tls.as_ref()?.ca_file.clone());
-        let files = certificates.chain(roots).chain([self.path.clone()]).collect::<Vec<_>>();
+        let files =
+            certificates.chain(roots).chain(self.origin.file().map(Path::to_owned)).collect::<Vec<_>>();
         watch.only(files, keeper.previews_dir().map(Path::to_owned));
     }
 }

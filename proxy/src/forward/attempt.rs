@@ -160,7 +160,7 @@ async fn over_http2(
     outgoing: &Outgoing,
 ) -> Result<Exchange, Lost> {
     let (read, written) = (lease.conn.traffic.read(), lease.conn.traffic.written());
-    let head = outgoing.http2().ok_or_else(unbuilt)?;
+    let head = outgoing.http2(lease.conn.turn).ok_or_else(unbuilt)?;
     let body = (!outgoing.source.is_done()).then(|| Rc::clone(&outgoing.source));
     let says_continue = outgoing.expects && connection.is_http2;
     let exchanged = lease.conn.exchange(head, body, outgoing.expects, |status, fields| {

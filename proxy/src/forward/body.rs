@@ -16,7 +16,7 @@ use super::gap::Gap;
 use super::rewrite::strip_trailers;
 use crate::accept::body::{Broken, ClientBody};
 use crate::error::Failure;
-use crate::fields::Fields;
+use crate::fields::{Fields, Turn};
 
 /// How long a client that expects `100 Continue` is kept waiting for an upstream that does not say it. The time
 /// that curl waits by itself; RFC 9110 section 10.1.1 forbids to wait for ever.
@@ -238,7 +238,8 @@ impl Upload {
     fn end(&mut self) {
         let trailers = self.source.take_trailers();
         // Trailers that may not be sent (RFC 9113 section 8.2.2) leave the stream as it was.
-        if trailers.is_none_or(|trailers| self.stream.send_trailers(trailers.to_map()).is_err()) {
+        if trailers.is_none_or(|trailers| self.stream.send_trailers(trailers.into_map(Turn::Later)).is_err())
+        {
             // Where that fails too, the stream has ended already.
             let _ = self.stream.send_data(Bytes::new(), true);
         }

@@ -1,38 +1,59 @@
 //! The key on its way onward: our header, our member of `baggage` and our member of `tracestate`, each merged into
 //! what is there. Other members are kept byte for byte.
 
+mod cut;
+
 use sidetrack_config::Key;
 use sidetrack_config::model::Carriers;
 use smallvec::SmallVec;
 
+use super::trace;
+use crate::context::signature::{self, Signature};
 use crate::fields::Fields;
-use crate::hex;
 use crate::identify::{Identity, Member, cookie_value, members};
+use crate::route::table::Estate;
 
 /// The most members of a `tracestate` (W3C Trace Context section 3.3.1.1).
 const TRACESTATE_MEMBERS: usize = 32;
 
 const BAGGAGE: &str = "baggage";
-const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
+pub(crate) const TRACESTATE: &str = "tracestate";
 const COOKIE: &str = "cookie";
+const STRICT: &str = "x-pr-strict";
 
-/// Writes the keys of `identity` into the fields of a request that goes upstream. `random` makes the trace id where
-/// the request had no trace.
-pub fn stamp(fields: &mut Fields, identity: &Identity, carriers: &Carriers, random: impl FnMut() -> u64) {
-    cookie(fields, identity, carriers);
+pub use cut::{Cut, cut, leave};
+
+/// Writes the keys of `identity` into the fields of a request that goes upstream. Where it had no trace it gets one, with
+/// the id `hidden`, which says the key, or a random one. `proof` is what proves the keys.
+pub fn stamp(
+    fields: &mut Fields,
+    identity: &Identity,
+    estate: &Estate,
+    hidden: Option<u128>,
+    proof: Option<&Signature>,
+    random: impl FnMut() -> u64,
+) {
+    let carriers = &estate.carriers;
+    cookie(fields, identity, estate);
     if identity.keys.is_empty() {
         return;
     }
     if let Some(name) = carriers.header.as_deref() {
         fields.insert(name, &list(&identity.keys, b','));
     }
+    match proof {
+        Some(proof) => fields.insert(signature::FIELD, proof),
+        None => drop(fields.remove(signature::FIELD)),
+    }
     let dotted = list(&identity.keys, b'.');
     if let Some(member) = carriers.baggage.as_deref() {
-        baggage(fields, member, &dotted, identity.strict);
+        baggage(fields, member, &dotted, identity.strict, proof);
+    }
+    if !identity.traced && (carriers.tracestate.is_some() || hidden.is_some()) {
+        trace::begin(fields, &estate.context, hidden, random);
     }
     if let Some(member) = carriers.tracestate.as_deref() {
-        tracestate(fields, member, &dotted, identity.traced, random);
+        tracestate(fields, member, &dotted, identity.traced, proof);
     }
 }
 
@@ -58,8 +79,11 @@ fn member(name: &str, keys: &[u8], property: &[u8]) -> Text {
     text
 }
 
-fn baggage(fields: &mut Fields, name: &str, keys: &[u8], strict: bool) {
-    let ours = member(name, keys, if strict { b";strict" } else { b"" });
+fn baggage(fields: &mut Fields, name: &str, keys: &[u8], strict: bool, proof: Option<&Signature>) {
+    let mut ours = member(name, keys, if strict { b";strict" } else { b"" });
+    if let Some(proof) = proof {
+        [b";", signature::PROPERTY, b"=", proof].iter().for_each(|part| ours.extend_from_slice(part));
+    }
     if !fields.contains(BAGGAGE) {
         return fields.append(BAGGAGE, &ours);
     }
@@ -79,38 +103,43 @@ fn baggage(fields: &mut Fields, name: &str, keys: &[u8], strict: bool) {
     fields.insert(BAGGAGE, &list.join(&b","[..]));
 }
 
-fn tracestate(fields: &mut Fields, name: &str, keys: &[u8], traced: bool, mut random: impl FnMut() -> u64) {
-    if !traced {
-        fields.insert(TRACEPARENT, &new_traceparent(&mut random));
+fn tracestate(fields: &mut Fields, name: &str, keys: &[u8], traced: bool, proof: Option<&Signature>) {
+    let mut ours = member(name, keys, b"");
+    if let Some(proof) = proof {
+        let parts = [b",", name.as_bytes(), signature::SUFFIX.as_bytes(), b"=", proof];
+        parts.iter().for_each(|part| ours.extend_from_slice(part));
     }
-    let ours = member(name, keys, b"");
     // A tracestate without a valid traceparent is to be thrown away (W3C Trace Context section 2.3).
     if !traced || !fields.contains(TRACESTATE) {
         return fields.insert(TRACESTATE, &ours);
     }
-    let list = fields.joined(TRACESTATE, b",");
-    // A member that was changed goes to the front, and the oldest falls off a full list (section 3.3.1.4).
-    let others = members(&list).filter(|member| member.name != name.as_bytes());
-    let others = others.map(|member| member.text.trim_ascii());
-    let list: Vec<&[u8]> = std::iter::once(&ours[..]).chain(others).take(TRACESTATE_MEMBERS).collect();
-    fields.insert(TRACESTATE, &list.join(&b","[..]));
+    let is_ours = |member: &[u8]| {
+        let rest = member.strip_prefix(name.as_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || rest == signature::SUFFIX.as_bytes())
+    };
+    lead(fields, is_ours, Some(&ours));
 }
 
-/// A new trace: sampled, so that the tracers of the estate keep what a test did.
-fn new_traceparent(random: &mut impl FnMut() -> u64) -> Vec<u8> {
-    let mut id = || u128::from(random());
-    let trace = (id() << 64) | id() | 1;
-    [&b"00-"[..], &hex::digits::<32>(trace), b"-", &hex::digits::<16>(id() | 1), b"-01"].concat()
+/// Writes `ours` in place of the members of `tracestate` that are ours by their names; `None`: takes those out. A member that
+/// was changed goes to the front, and the oldest falls off a full list (W3C Trace Context section 3.3.1.4).
+pub(crate) fn lead(fields: &mut Fields, is_ours: impl Fn(&[u8]) -> bool, ours: Option<&[u8]>) {
+    let list = fields.joined(TRACESTATE, b",");
+    let others = members(&list).filter(|member| !is_ours(member.name)).map(|member| member.text.trim_ascii());
+    let list: Vec<&[u8]> = ours.into_iter().chain(others).take(TRACESTATE_MEMBERS).collect();
+    if list.is_empty() {
+        fields.remove(TRACESTATE);
+    } else {
+        fields.insert(TRACESTATE, &list.join(&b","[..]));
+    }
 }
 
 /// Takes our cookie out where it does not say what was decided: an app that copies cookies into its own calls would
 /// send them elsewhere.
-fn cookie(fields: &mut Fields, identity: &Identity, carriers: &Carriers) {
-    let Some(name) = carriers.cookie.as_deref() else { return };
+fn cookie(fields: &mut Fields, identity: &Identity, estate: &Estate) {
+    let carriers = &estate.carriers;
+    let (Some(name), Some(found)) = (carriers.cookie.as_deref(), &estate.cookie) else { return };
     // Most cookies are not ours, and taking them apart costs more than to see that.
-    let is_name = |part: &[u8]| part.first() == name.as_bytes().first() && part == name.as_bytes();
-    let names_it = |line: &[u8]| line.windows(name.len().max(1)).any(is_name);
-    if !fields.get_all(COOKIE).any(names_it) {
+    if !fields.get_all(COOKIE).any(|line| found.find(line).is_some()) {
         return;
     }
     let is_stale =

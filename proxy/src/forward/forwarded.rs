@@ -64,7 +64,7 @@ pub fn scheme(connection: &Connection, fields: &Fields) -> Scheme {
     }
 }
 
-/// Writes the fields for the next hop. A waypoint leaves them as they came.
+/// Writes the fields for the next hop. Inside the estate they stay as they came.
 pub fn write(
     fields: &mut Fields,
     connection: &Connection,
@@ -73,7 +73,7 @@ pub fn write(
     path_prefix: &str,
     request_id: &[u8],
 ) {
-    if role == Role::Waypoint {
+    if role != Role::Gateway {
         return;
     }
     fields.insert(REQUEST_ID, request_id);

@@ -1,10 +1,11 @@
 //! How long a wait has lasted. It begins when somebody asks and nothing is there, and is over with what comes next; time
 //! in which nobody asks, since what came before is not yet used, does not count.
 
-use std::future::Future;
+use std::cell::Cell;
+use std::future::{Future, pending};
 use std::pin::Pin;
 use std::task::Context;
-use std::time::Duration;
+use std::time::{self, Duration};
 
 use tokio::time::{Instant, Sleep};
 
@@ -31,6 +32,21 @@ impl Gap {
             timer.as_mut().reset(Instant::now() + limit);
         }
         timer.as_mut().poll(cx).is_ready()
+    }
+}
+
+/// Returns when nothing went through for `idle`, the last of it at `last`; never, where `idle` is zero. Who counts what
+/// goes through sets no timer for it.
+pub async fn stalled(last: &Cell<time::Instant>, idle: Duration) {
+    if idle.is_zero() {
+        return pending().await;
+    }
+    loop {
+        let quiet = last.get().elapsed();
+        if quiet >= idle {
+            return;
+        }
+        tokio::time::sleep(idle - quiet).await;
     }
 }
 

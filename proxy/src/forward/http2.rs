@@ -22,6 +22,7 @@ use self::pulse::Pulse;
 use super::body::{Source, Upload};
 use super::http1::{EARLY, Open};
 use super::io::{Metered, Traffic, Wire};
+use crate::fields::Turn;
 use crate::record::metrics::WorkerStats;
 
 /// Streams on one connection before another is opened; servers allow 100 by custom (RFC 9113 section 6.5.2).
@@ -42,6 +43,7 @@ pub struct Link {
     traffic: Arc<Traffic>,
     streams: Rc<Cell<u32>>,
     used: Instant,
+    turn: Turn,
     pulse: Option<Pulse>,
     driver: AbortHandle,
 }
@@ -49,6 +51,8 @@ pub struct Link {
 /// A stream of a shared connection, not yet opened.
 pub struct Http2 {
     sender: SendRequest<Bytes>,
+    /// Where on the connection its request is.
+    pub turn: Turn,
     /// Bytes on the connection so far.
     pub traffic: Arc<Traffic>,
 }
@@ -93,7 +97,7 @@ impl Link {
             drop(open);
         });
         let driver = driver.abort_handle();
-        Ok(Self { sender, traffic, streams: Rc::default(), used: now, pulse, driver })
+        Ok(Self { sender, traffic, streams: Rc::default(), used: now, turn: Turn::First, pulse, driver })
     }
 
     /// A stream of it, to be sent at once; `None` where it takes no more.
@@ -105,7 +109,8 @@ impl Link {
             return None;
         }
         self.used = now;
-        Some(Http2 { sender: self.sender.clone(), traffic: Arc::clone(&self.traffic) })
+        let turn = std::mem::replace(&mut self.turn, Turn::Later);
+        Some(Http2 { sender: self.sender.clone(), turn, traffic: Arc::clone(&self.traffic) })
     }
 
     /// Its streams that are under way, for who counts them.

@@ -5,19 +5,20 @@ use std::time::Duration;
 
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version, header};
-use sidetrack_config::model::HostRewrite;
+use sidetrack_config::model::{HostRewrite, Role};
 
 use super::body::Source;
 use super::upload::Framing;
 use super::{carriers, filters, forwarded, rewrite};
 use crate::accept::connection::Connection;
 use crate::accept::hints::Hints;
+use crate::context::signature;
 use crate::decision::Decision;
 use crate::error::{Code, Failure};
-use crate::fields::{Fields, Skips};
+use crate::fields::{Fields, Skips, Turn};
 use crate::h1::write;
 use crate::head::{HttpHead, RequestHead};
-use crate::identify::strip_query;
+use crate::identify::{Onward, strip_query};
 use crate::route::table::Table;
 use crate::worker::Worker;
 
@@ -31,7 +32,8 @@ pub struct Outgoing {
     target: PathAndQuery,
     /// What `Host` says upstream; `None`: what the client said.
     host: Option<Box<str>>,
-    fields: Fields,
+    /// The fields.
+    pub fields: Fields,
     /// The body.
     pub source: Rc<Source>,
     /// Whether it asks for an upgrade.
@@ -59,6 +61,8 @@ pub struct Via<'a> {
     pub table: &'a Table,
     /// Its id.
     pub request_id: &'a [u8],
+    /// The id that says its key, for a trace that begins here.
+    pub hidden: Option<u128>,
 }
 
 impl Outgoing {
@@ -75,7 +79,7 @@ impl Outgoing {
         hints: Rc<Hints>,
         via: &Via<'_>,
     ) -> Result<Self, Failure> {
-        let Via { worker, connection, table, request_id } = *via;
+        let Via { worker, connection, table, request_id, hidden } = *via;
         let identity = &decision.identity;
         let view = HttpHead::new(&head, &authority, connection.secure);
         let path_prefix: Box<str> = identity.path_prefix(&view).into();
@@ -86,8 +90,14 @@ impl Outgoing {
             (None, HostRewrite::Name(name)) => Some(name.clone()),
         };
         let target = target(&head, &view, decision, table)?;
-        if comes_from(&head.fields, worker.shared.via.as_bytes()) {
-            return Err(Failure::new(Code::LoopDetected, "this proxy has forwarded the request before"));
+        let turns = turns(&head.fields, worker.shared.via.as_bytes());
+        if turns > 0 && turns >= allowed_turns(table.estate.role) {
+            let name = &decision.service.name;
+            let detail = format!(
+                "this proxy has forwarded the request before, and was to send it to service {name} again: {name} or its \
+                 endpoints lead back here"
+            );
+            return Err(Failure::new(Code::LoopDetected, detail));
         }
         if let Some(left) = max_forwards(&head) {
             head.fields.insert("max-forwards", left.saturating_sub(1).to_string().as_bytes());
@@ -104,10 +114,14 @@ impl Outgoing {
             rewrite::strip_twins(&mut fields);
         }
         rewrite::join_cookies(&mut fields);
-        carriers::stamp(&mut fields, identity, &table.estate.carriers, || worker.random());
+        let proof = signature::onward(&fields, identity, &table.estate, worker.seconds());
+        carriers::stamp(&mut fields, identity, &table.estate, hidden, proof.as_ref(), || worker.random());
         let role = table.estate.role;
         forwarded::write(&mut fields, connection, role, &authority, &path_prefix, request_id);
-        fields.add_item("via", worker.shared.via.as_bytes());
+        // Some servers treat what comes by a proxy in another way, and who is not ours need not know of us.
+        if identity.onward != Onward::Left {
+            fields.add_item("via", worker.shared.via.as_bytes());
+        }
         Ok(Self {
             method,
             target,
@@ -166,7 +180,7 @@ impl Outgoing {
     }
 
     /// The head for one attempt over HTTP/2; `None` where HTTP/2 has no form for it.
-    pub fn http2(&self) -> Option<Request<()>> {
+    pub fn http2(&self, turn: Turn) -> Option<Request<()>> {
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = Some(self.target.clone());
         uri.scheme = Some(if self.secure { Scheme::HTTPS } else { Scheme::HTTP });
@@ -175,13 +189,13 @@ impl Outgoing {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::from_parts(uri).ok()?;
         *request.version_mut() = Version::HTTP_2;
-        let mut fields = self.fields.to_map();
-        fields.remove(header::HOST);
         // A method that has a body says how long it is, or that there is none (RFC 9110 section 8.6). What the client said is
         // not repeated: it may have said it twice, or nothing with it.
-        let said = fields.remove(header::CONTENT_LENGTH).is_some();
+        let mut fields = self.fields.to_map(const { Skips::new(["host", "content-length"]) }, turn);
         if let Some(length) = self.source.left()
-            && (length > 0 || said || matches!(self.method, Method::POST | Method::PUT | Method::PATCH))
+            && (length > 0
+                || matches!(self.method, Method::POST | Method::PUT | Method::PATCH)
+                || self.fields.contains("content-length"))
         {
             fields.insert(header::CONTENT_LENGTH, length.into());
         }
@@ -272,17 +286,28 @@ fn websocket_key(worker: &Worker) -> String {
     text + "=="
 }
 
-/// Fields that hold secrets of ours: those of the file, and those of the previews that this request names.
+/// Fields that hold secrets of ours: those of the file, of the previews that this request names, and of the one that it goes
+/// to.
 fn secrets<'t>(decision: &'t Decision<'_>, table: &'t Table) -> impl Iterator<Item = &'t str> {
-    let named = decision.identity.keys.iter().filter_map(|key| table.access(key)?.header.as_ref());
-    let named = named.map(|rule| &*rule.name);
+    let keys = decision.identity.keys.iter().copied().chain(decision.target.preview());
+    let named = keys.filter_map(|key| Some(&*table.access(&key)?.header.as_ref()?.name));
     table.estate.secret_headers.iter().map(http::HeaderName::as_str).chain(named)
 }
 
-/// Whether `Via` names this process.
-fn comes_from(fields: &Fields, via: &[u8]) -> bool {
-    let mut hops = fields.get_all("via").flat_map(|line| line.split(|byte| *byte == b','));
-    hops.any(|hop| hop.trim_ascii() == via)
+/// How often `Via` names this process.
+fn turns(fields: &Fields, via: &[u8]) -> usize {
+    let hops = fields.get_all("via").flat_map(|line| line.split(|byte| *byte == b','));
+    hops.filter(|hop| hop.trim_ascii() == via).count()
+}
+
+/// How often a request may have been here before. Inside the estate an application that hands on all fields of a request
+/// with its own calls, as reverse proxies do, hands on `Via` too, and may well call a service that is behind the same
+/// proxy; a loop of proxies has no end, so that it is found all the same.
+const fn allowed_turns(role: Role) -> usize {
+    match role {
+        Role::Gateway => 1,
+        Role::Waypoint | Role::Sidecar => 8,
+    }
 }
 
 /// `host` with the port of `authority`.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use rustix::io::Errno;
 use sidetrack_config::limits::Limits;
+use sidetrack_config::model::Protocol;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -303,10 +304,35 @@ impl Pool {
 
     /// Takes back a connection whose answer was read to its end.
     pub fn give_back(&self, lease: Leased<Http1>) {
-        let mut idle = lease.counted.local.idle.borrow_mut();
-        if idle.len() < self.idle_limit {
-            idle.push(Idle { conn: lease.conn, since: self.now.get() });
+        self.keep(&lease.counted.local, lease.conn);
+    }
+
+    /// Takes in a new connection to `endpoint` that nobody has used, where it may serve requests.
+    pub async fn lend(&self, endpoint: &Arc<Endpoint>, stream: TcpStream) {
+        let (local, wire) = (self.local(endpoint), Wire::Clear(stream));
+        match endpoint.upstream.protocol {
+            Protocol::Http1 => self.keep(&local, Http1::new(wire, &self.stats)),
+            // Where there is one that takes requests already, another would only idle.
+            Protocol::H2c if self.stream(&local).is_none() => {
+                if let Ok(link) = Link::open(wire, &self.stats, self.now.get()).await {
+                    local.links.borrow_mut().push(link);
+                }
+            }
+            Protocol::H2c | Protocol::Https | Protocol::H2 => {}
         }
+    }
+
+    /// Keeps a connection for the next request, where not too many idle.
+    fn keep(&self, local: &Local, conn: Http1) {
+        let mut idle = local.idle.borrow_mut();
+        if idle.len() < self.idle_limit {
+            idle.push(Idle { conn, since: self.now.get() });
+        }
+    }
+
+    /// Counts what is no request as one under way to `endpoint`.
+    pub fn count(&self, endpoint: &Arc<Endpoint>) -> Counted {
+        Counted::new(&self.local(endpoint), None)
     }
 
     /// An exchange with `endpoint` went well.

@@ -37,6 +37,9 @@ pub enum BodyError {
     /// The time of its route was over.
     #[error("the time-out of the route is over")]
     Late,
+    /// It would come from elsewhere by now, and its time is over.
+    #[error("another target is decided by now")]
+    Moved,
 }
 
 impl BodyError {
@@ -48,6 +51,7 @@ impl BodyError {
                 None | Some(h2::Reason::NO_ERROR | h2::Reason::REFUSED_STREAM) => h2::Reason::INTERNAL_ERROR,
                 Some(reason) => reason,
             },
+            Self::Moved => h2::Reason::CANCEL,
             _ => h2::Reason::INTERNAL_ERROR,
         }
     }

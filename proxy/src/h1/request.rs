@@ -95,6 +95,11 @@ fn target(method: &Method, text: &str) -> Result<(Option<Authority>, PathAndQuer
     // `*`, an absolute one, or what CONNECT has.
     let parts = Uri::try_from(text).map_err(|_| none)?.into_parts();
     match parts.path_and_query {
+        // An empty path is `/` (RFC 9110 section 4.2.3).
+        Some(target) if target.as_str().starts_with('?') => {
+            let target = PathAndQuery::try_from(format!("/{}", target.as_str())).map_err(|_| none)?;
+            Ok((parts.authority, target))
+        }
         Some(target) => Ok((parts.authority, target)),
         // It has no path, and is refused for its method.
         None if *method == Method::CONNECT => Ok((parts.authority, PathAndQuery::from_static("*"))),
@@ -138,6 +143,17 @@ mod tests {
         assert!(read.is_http10 && !read.persists && read.body.is_ended());
         let (read, _) = head("GET / HTTP/1.0\r\nconnection: Keep-Alive\r\n\r\n").unwrap().unwrap();
         assert!(read.persists);
+    }
+
+    #[test]
+    fn an_absolute_target_is_host_and_path() {
+        for (text, authority, path) in
+            [("http://a:80/b?c", "a:80", "/b?c"), ("HTTP://a?c", "a", "/?c"), ("http://a", "a", "/")]
+        {
+            let (read, _) = head(&format!("\r\nGET {text} HTTP/1.1\r\nHost: x\r\n\r\n")).unwrap().unwrap();
+            assert_eq!(read.head.authority.as_ref().map(Authority::as_str), Some(authority));
+            assert_eq!(read.head.target.as_str(), path);
+        }
     }
 
     /// A line that is too long for the index is left out, and its value is not taken for one of the line before it.

@@ -3,7 +3,7 @@
 
 use sidetrack_config::carriers::Carrier;
 
-use super::list::{decoded, explicit, text};
+use super::list::{decoded, explicit, percent_decoded, text};
 use super::scan::{Lines, Scan};
 use crate::decision::Keys;
 use crate::error::{Code, Failure};
@@ -19,15 +19,17 @@ pub(super) struct Found {
 pub(super) fn in_baggage(scan: &Scan<'_>, table: &Table) -> Result<Option<Found>, Failure> {
     let Some(name) = table.estate.carriers.baggage.as_deref() else { return Ok(None) };
     let mut found: Option<Found> = None;
-    for value in values(&scan.baggage, name) {
-        let value = text(Carrier::Baggage, value)?;
-        let (value, properties) = value.split_once(';').unwrap_or((value, ""));
+    for member in named(&scan.baggage, name) {
+        if member.name != name.as_bytes() {
+            // What we don't read, but services do, must not pass.
+            let said = String::from_utf8_lossy(member.name);
+            let detail = format!("some services read baggage member {said:?} as {name:?}; write that");
+            return Err(Failure::new(Code::MalformedKey, detail));
+        }
+        let value = text(Carrier::Baggage, member.value)?;
+        let value = value.split(';').next().unwrap_or_default();
         let keys = explicit(Carrier::Baggage, &decoded(Carrier::Baggage, value.trim())?, '.', table)?;
-        let strict = properties.split(';').any(|property| {
-            let (name, value) = property.split_once('=').unwrap_or((property, "1"));
-            name.trim() == "strict" && !matches!(value.trim(), "0" | "false")
-        });
-        let strict = strict || found.as_ref().is_some_and(|before| before.strict);
+        let strict = member.is_strict() || found.as_ref().is_some_and(|before| before.strict);
         agree(Carrier::Baggage, found.as_ref().map(|before| &before.keys), &keys)?;
         found = Some(Found { keys, strict });
     }
@@ -56,6 +58,42 @@ pub(crate) struct Member<'a> {
     pub(crate) text: &'a [u8],
 }
 
+impl Member<'_> {
+    /// Whether it is called `name`, by itself or once its escapes are resolved.
+    pub(crate) fn is(&self, name: &str) -> bool {
+        is_named(self.name, name)
+    }
+
+    /// Whether it has the property `strict`, and does not deny it.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.properties().any(|(name, value)| name == b"strict" && !matches!(value, Some(b"0" | b"false")))
+    }
+}
+
+impl<'a> Member<'a> {
+    /// Its properties: their names, and their values where they have any.
+    pub(crate) fn properties(self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+        self.value.split(|byte| *byte == b';').skip(1).map(|property| {
+            let end = property.iter().position(|byte| *byte == b'=').unwrap_or(property.len());
+            let (name, value) = property.split_at(end);
+            (name.trim_ascii(), value.strip_prefix(b"=").map(<[u8]>::trim_ascii))
+        })
+    }
+}
+
+/// Whether a member called `found` is `name` for somebody: by W3C Baggage (section 3.3.1.1) a name is a token, whose `%` means
+/// itself, yet libraries of OpenTelemetry decode names as they do values, trim them, and write them anew.
+pub(crate) fn is_named(found: &[u8], name: &str) -> bool {
+    found == name.as_bytes()
+        || found.iter().any(|byte| matches!(byte, b'%' | b'+')) && decodes_to(found, name)
+}
+
+fn decodes_to(found: &[u8], name: &str) -> bool {
+    let Ok(text) = std::str::from_utf8(found) else { return false };
+    let is_blank = |letter: char| letter.is_whitespace() || letter.is_control();
+    percent_decoded(&text.replace('+', " ")).is_some_and(|text| text.trim_matches(is_blank) == name)
+}
+
 /// The members of a list. Bytes, not text: one broken member must not hide the others.
 pub(crate) fn members(list: &[u8]) -> impl Iterator<Item = Member<'_>> {
     list.split(|byte| *byte == b',').filter(|text| !text.trim_ascii().is_empty()).map(|text| {
@@ -65,7 +103,12 @@ pub(crate) fn members(list: &[u8]) -> impl Iterator<Item = Member<'_>> {
     })
 }
 
-/// The values of the members `name`, in order.
+/// The members `name` of a baggage, in order; called so by itself, or once escapes are resolved.
+pub(super) fn named<'a>(lines: &Lines<'a>, name: &str) -> impl Iterator<Item = Member<'a>> {
+    lines.iter().flat_map(|line| members(line)).filter(move |member| member.is(name))
+}
+
+/// The values of the members `name` of a tracestate, in order.
 pub(super) fn values<'a>(lines: &Lines<'a>, name: &str) -> impl Iterator<Item = &'a [u8]> {
     let members = lines.iter().flat_map(|line| members(line));
     members.filter(move |member| member.name == name.as_bytes()).map(|member| member.value)

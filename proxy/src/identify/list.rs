@@ -68,8 +68,10 @@ pub(super) fn in_header(lines: &Lines<'_>, table: &Table) -> Result<Option<Keys>
 
 /// The list of our cookie, the first that is one. It only fills in: what is malformed is ignored.
 pub(super) fn in_cookie(lines: &Lines<'_>, table: &Table) -> Option<Keys> {
-    let name = table.estate.carriers.cookie.as_deref()?;
-    let pairs = lines.iter().flat_map(|line| line.split(|byte| *byte == b';'));
+    let (name, found) = (table.estate.carriers.cookie.as_deref()?, table.estate.cookie.as_ref()?);
+    // Most cookies are not ours, and taking them apart costs more than to see that.
+    let named = lines.iter().filter(|line| found.find(line).is_some());
+    let pairs = named.flat_map(|line| line.split(|byte| *byte == b';'));
     pairs.filter_map(|pair| cookie_value(pair, name)).find_map(|value| {
         let mut keys = Keys::new();
         read(&mut keys, &percent_decoded(std::str::from_utf8(value).ok()?)?, '.', table).ok()?;

@@ -4,7 +4,7 @@ use sidetrack_config::carriers::Place;
 use sidetrack_config::model::Carriers;
 use smallvec::SmallVec;
 
-use super::traceparent::{TraceParent, parse};
+use super::traceparent::{TraceParent, only};
 use crate::head::Head;
 
 /// The values of a field, line by line.
@@ -23,8 +23,7 @@ pub(super) struct Scan<'a> {
     pub(super) origin: Option<&'a [u8]>,
     pub(super) fetch_mode: Option<&'a [u8]>,
     pub(super) is_preflight: bool,
-    /// Whether a line of `x-pr-strict` asks for it: anything but an explicit no, since a typing error must not turn
-    /// strictness off.
+    /// Whether a line of `x-pr-strict` asks for it.
     pub(super) strict: bool,
     /// Headers of other tools: position in the configured sets, value.
     pub(super) tools: SmallVec<[(&'static str, &'a [u8]); 1]>,
@@ -43,7 +42,7 @@ impl<'a> Scan<'a> {
                 b"origin" => scan.origin = Some(value),
                 b"sec-fetch-mode" => scan.fetch_mode = Some(value),
                 b"access-control-request-method" => scan.is_preflight = head.method() == "OPTIONS",
-                b"x-pr-strict" => scan.strict |= !matches!(value, b"0" | b"false" | b""),
+                b"x-pr-strict" => scan.strict |= is_strict(value),
                 _ => {}
             }
             if name.len() == ours.len() && !ours.is_empty() {
@@ -66,15 +65,18 @@ impl<'a> Scan<'a> {
 
     /// The caller's trace, where there is exactly one and it is valid.
     pub(super) fn trace_parent(&self) -> Option<TraceParent> {
-        match self.traceparent.as_slice() {
-            [one] => parse(one),
-            _ => None,
-        }
+        only(self.traceparent.iter().copied())
     }
 }
 
+/// Whether a line of `x-pr-strict` asks for strictness: anything but an explicit no does, since a typing error must not turn
+/// it off.
+pub(crate) const fn is_strict(value: &[u8]) -> bool {
+    !matches!(value, b"0" | b"false" | b"")
+}
+
 /// Whether `name` is `ours` but for `_` in place of some `-`, or the other way round.
-fn is_twin(name: &[u8], ours: &[u8]) -> bool {
+pub(crate) fn is_twin(name: &[u8], ours: &[u8]) -> bool {
     let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
     name.len() == ours.len() && name.iter().copied().map(dashed).eq(ours.iter().copied().map(dashed))
 }

@@ -4,6 +4,7 @@ mod explicit;
 mod fill_in;
 mod host;
 mod properties;
+mod trace;
 mod url;
 
 use crate::head::PlainHead;

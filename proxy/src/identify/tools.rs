@@ -3,7 +3,7 @@
 use sidetrack_config::Key;
 use sidetrack_config::carriers::Place;
 
-use super::baggage::values;
+use super::baggage::{named, values};
 use super::list::percent_decoded;
 use super::query;
 use super::scan::Scan;
@@ -27,8 +27,8 @@ fn one<H: Head>(place: &Place, head: &H, scan: &Scan<'_>, table: &Table) -> Opti
             .iter()
             .filter(|(found, _)| found == name)
             .find_map(|(_, value)| known(std::str::from_utf8(value).ok()?, table)),
-        Place::Baggage(name) => values(&scan.baggage, name).find_map(|value| {
-            let value = std::str::from_utf8(value.split(|byte| *byte == b';').next()?).ok()?;
+        Place::Baggage(name) => named(&scan.baggage, name).find_map(|member| {
+            let value = std::str::from_utf8(member.value.split(|byte| *byte == b';').next()?).ok()?;
             known(&percent_decoded(value.trim())?, table)
         }),
         Place::Tracestate(name) if scan.trace_parent().is_some() => {

@@ -33,6 +33,14 @@ pub fn parse(value: &[u8]) -> Option<TraceParent> {
     Some(TraceParent { trace, parent: u64::try_from(parent).ok()?, flags })
 }
 
+/// The trace of a request, where there is exactly one and it is valid.
+pub fn only<'a>(mut lines: impl Iterator<Item = &'a [u8]>) -> Option<TraceParent> {
+    match (lines.next(), lines.next()) {
+        (Some(one), None) => parse(one),
+        _ => None,
+    }
+}
+
 /// Two digits.
 fn two(text: &[u8]) -> Option<u8> {
     let [high, low] = *text else { return None };

@@ -2,15 +2,22 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Record;
+use super::review::{Review, Verdict};
 use crate::fields::Fields;
 use crate::forward::tunnel::Tunnel;
 use crate::forward::upstream_body::{BodyError, UpstreamBody};
+use crate::respond::grpc_status;
+
+/// The status of gRPC that says: try again.
+const UNAVAILABLE: u8 = 14;
+/// What a call of gRPC is told that ends since its decision has changed.
+const MOVED: &str = "decision_changed: another target is decided by now; try again";
 
 /// The body of an answer, with the record that ends with it.
 pub struct ResponseBody {
@@ -18,6 +25,7 @@ pub struct ResponseBody {
     pub(super) record: Option<Box<Record>>,
     /// When it is cut, through or not.
     deadline: Option<Pin<Box<Sleep>>>,
+    review: Review,
 }
 
 /// Where a body comes from.
@@ -26,11 +34,13 @@ enum Content {
     Upstream(Box<UpstreamBody>),
     /// None: a tunnel follows, and wants the record.
     Tunnel(Box<Tunnel>),
+    /// It has ended before its end, with these trailers.
+    Ended(Option<Fields>),
 }
 
 impl ResponseBody {
     const fn of(content: Content) -> Self {
-        Self { content, record: None, deadline: None }
+        Self { content, record: None, deadline: None, review: Review::NEW }
     }
 
     /// No body.
@@ -67,7 +77,7 @@ impl ResponseBody {
         let record = self.record.take_if(|_| matches!(self.content, Content::Tunnel(_)))?;
         match std::mem::replace(&mut self.content, Content::Own(Bytes::new())) {
             Content::Tunnel(tunnel) => Some((*tunnel, record)),
-            Content::Own(_) | Content::Upstream(_) => None,
+            Content::Own(_) | Content::Upstream(_) | Content::Ended(_) => None,
         }
     }
 
@@ -83,10 +93,21 @@ impl ResponseBody {
             *self = Self::empty();
             return Poll::Ready(Err(BodyError::Late));
         }
+        let verdict = self.verdict(cx);
+        if verdict == Verdict::End {
+            return Poll::Ready(self.end(false));
+        }
         let polled = match &mut self.content {
             Content::Own(bytes) => Ok(bytes.len()),
-            Content::Upstream(body) => ready!(body.poll_data(cx)),
-            Content::Tunnel(_) => Ok(0),
+            Content::Upstream(body) => match body.poll_data(cx) {
+                Poll::Ready(polled) => polled,
+                Poll::Pending if verdict == Verdict::Pause => return Poll::Ready(self.end(true)),
+                Poll::Pending => {
+                    self.wait(cx);
+                    return Poll::Pending;
+                }
+            },
+            Content::Tunnel(_) | Content::Ended(_) => Ok(0),
         };
         if polled.is_err() {
             self.record = None;
@@ -94,12 +115,52 @@ impl ResponseBody {
         Poll::Ready(polled)
     }
 
+    /// Whether it has to end though the client has not yet taken what waits; it can be cut only.
+    pub fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.verdict(cx) == Verdict::End {
+            *self = Self::empty();
+            return true;
+        }
+        self.wait(cx);
+        false
+    }
+
+    /// Somebody waits, and wants to be woken when there is another table.
+    fn wait(&mut self, cx: &Context<'_>) {
+        if let (Content::Upstream(_), Some(record)) = (&self.content, &self.record) {
+            self.review.wait(record, cx);
+        }
+    }
+
+    fn verdict(&mut self, cx: &mut Context<'_>) -> Verdict {
+        match (&self.content, &mut self.record) {
+            (Content::Upstream(_), Some(record)) => self.review.verdict(record, cx),
+            _ => Verdict::Go,
+        }
+    }
+
+    /// Ends it before its end. In a `pause` a call of gRPC can be told why.
+    fn end(&mut self, pause: bool) -> Result<usize, BodyError> {
+        match &mut self.record {
+            Some(record) if pause && record.is_grpc() && record.is_http2() => {
+                let mut trailers = Fields::default();
+                grpc_status(&mut trailers, UNAVAILABLE, MOVED);
+                self.content = Content::Ended(Some(trailers));
+                Ok(0)
+            }
+            _ => {
+                *self = Self::empty();
+                Err(BodyError::Moved)
+            }
+        }
+    }
+
     /// The bytes that wait.
     pub fn data(&self) -> &[u8] {
         match &self.content {
             Content::Own(bytes) => bytes,
             Content::Upstream(body) => body.data(),
-            Content::Tunnel(_) => &[],
+            Content::Tunnel(_) | Content::Ended(_) => &[],
         }
     }
 
@@ -111,7 +172,7 @@ impl ResponseBody {
         match &mut self.content {
             Content::Own(bytes) => bytes.advance(count.min(bytes.len())),
             Content::Upstream(body) => body.consume(count),
-            Content::Tunnel(_) => {}
+            Content::Tunnel(_) | Content::Ended(_) => {}
         }
         self.note(count);
     }
@@ -121,7 +182,7 @@ impl ResponseBody {
         let data = match &mut self.content {
             Content::Own(bytes) => bytes.split_to(most.min(bytes.len())),
             Content::Upstream(body) => body.take(most),
-            Content::Tunnel(_) => Bytes::new(),
+            Content::Tunnel(_) | Content::Ended(_) => Bytes::new(),
         };
         self.note(data.len());
         data
@@ -135,10 +196,15 @@ impl ResponseBody {
 
     /// The trailers, once, after the end.
     pub fn take_trailers(&mut self) -> Option<Fields> {
-        match &mut self.content {
+        let mut trailers = match &mut self.content {
             Content::Upstream(body) => body.take_trailers(),
+            Content::Ended(trailers) => trailers.take(),
             Content::Own(_) | Content::Tunnel(_) => None,
+        };
+        if let (Some(trailers), Some(record)) = (&mut trailers, &self.record) {
+            record.tell_in(trailers);
         }
+        trailers
     }
 
     /// Whether nothing more comes, as far as that is known without waiting.
@@ -147,6 +213,7 @@ impl ResponseBody {
             Content::Own(bytes) => bytes.is_empty(),
             Content::Upstream(body) => body.is_ended(),
             Content::Tunnel(_) => true,
+            Content::Ended(trailers) => trailers.is_none(),
         }
     }
 
@@ -160,7 +227,7 @@ impl ResponseBody {
         match &self.content {
             Content::Own(bytes) => u64::try_from(bytes.len()).ok(),
             Content::Upstream(body) => body.left(),
-            Content::Tunnel(_) => Some(0),
+            Content::Tunnel(_) | Content::Ended(_) => Some(0),
         }
     }
 
@@ -179,7 +246,7 @@ impl ResponseBody {
     /// All of the answer is with the client.
     pub fn complete(&mut self) {
         if let Some(record) = &mut self.record {
-            record.complete = true;
+            record.complete = !matches!(self.content, Content::Ended(_));
         }
     }
 }

@@ -20,6 +20,8 @@ use self::cell::PerWorker;
 pub use self::cell::{Counter, Gauge, Held};
 pub use self::service::{PreviewStats, Sample, ServiceStats};
 pub use self::status::{CLIENT_CLOSED, shown};
+use super::standing::Moved;
+use crate::context::memory::Memory;
 use crate::error::Code;
 use crate::limit::Limit;
 
@@ -31,6 +33,10 @@ pub struct Metrics {
     process: Process,
     /// Lines of the access log that were not written.
     pub log_dropped: Counter,
+    /// Receipts of hops inside that were taken.
+    pub receipts_taken: Counter,
+    /// Datagrams that were none, or for which there was no room.
+    pub receipts_refused: Counter,
 }
 
 impl Metrics {
@@ -41,6 +47,8 @@ impl Metrics {
             unrouted: ServiceStats::new("", workers),
             process: Process::default(),
             log_dropped: Counter::default(),
+            receipts_taken: Counter::default(),
+            receipts_refused: Counter::default(),
         })
     }
 
@@ -53,6 +61,14 @@ impl Metrics {
     /// Requests under way, of all workers.
     pub fn in_flight(&self) -> i64 {
         self.workers.iter().map(|worker| worker.requests_in_flight.get()).sum()
+    }
+
+    /// Whether every request that a sidecar's workload has to answer just now has a key, and there is one.
+    pub fn is_inbound_keyed(&self) -> bool {
+        let sum = |gauge: fn(&WorkerStats) -> &Gauge| -> i64 {
+            self.workers.iter().map(|worker| gauge(worker).get()).sum()
+        };
+        sum(|worker| &worker.inbound_unkeyed) == 0 && sum(|worker| &worker.inbound_keyed) > 0
     }
 
     /// Where requests are counted that met no service: `service=""`.
@@ -89,9 +105,19 @@ impl Metrics {
         &'a self,
         services: impl Iterator<Item = &'a ServiceStats>,
         previews: impl Iterator<Item = (&'a str, &'a PreviewStats)>,
+        inside: Inside<'a>,
     ) -> String {
-        page::encode(self, services, previews)
+        page::encode(self, services, previews, inside)
     }
+}
+
+/// What a proxy inside the estate has beside that.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Inside<'a> {
+    /// The caller of every call that was counted; empty at a gateway, which counts none.
+    pub caller: &'a str,
+    /// What a sidecar remembers.
+    pub memory: Option<&'a Memory>,
 }
 
 /// The content type of the page.
@@ -109,10 +135,23 @@ pub struct WorkerStats {
     pub upstream_connections: Gauge,
     /// Times that a request was sent once more.
     pub retries: Counter,
+    /// Requests under way that came in to the workload of a sidecar with a key.
+    pub inbound_keyed: Gauge,
+    /// Those that came in without one.
+    pub inbound_unkeyed: Gauge,
+    /// Requests of clients that may not name previews, and had done so in header fields.
+    pub cut_carriers: Counter,
+    /// Calls of a workload that left the estate with carriers, which were taken out.
+    pub egress_stripped: Counter,
+    /// Calls of a fork that named no preview, and got its key.
+    pub stamped: Counter,
+    /// Connections whose bytes passed as they were.
+    pub opaque_connections: Counter,
     tls_ok: Counter,
     tls_failed: Counter,
     errors: [Counter; Code::ALL.len()],
     limits: [Counter; Limit::ALL.len()],
+    moved: [Counter; Moved::ALL.len()],
 }
 
 impl WorkerStats {
@@ -133,6 +172,17 @@ impl WorkerStats {
         if let Some(limits) = self.limits.get(limit.index()) {
             limits.inc();
         }
+    }
+
+    /// Counts what is drained since another target would be decided for it now.
+    pub fn moved(&self, moved: Moved) {
+        if let Some(count) = self.moved.get(moved.index()) {
+            count.inc();
+        }
+    }
+
+    fn moved_so_far(&self, moved: Moved) -> u64 {
+        self.moved.get(moved.index()).map_or(0, Counter::get)
     }
 
     fn limits(&self, limit: Limit) -> u64 {

@@ -7,16 +7,25 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
+use memchr::memmem;
 use rustls_pki_types::ServerName;
 use sidetrack_config::Key;
-use sidetrack_config::model::{self, Config};
+use sidetrack_config::model::{self, Config, Role};
 
 use foldhash::fast::RandomState;
 
+use super::candidates::Candidates;
 use super::compact::ByKey;
 use super::hosts::{Routes, bare};
+use super::known::Known;
+use super::rule::Rule;
 use super::sharded::Sharded;
-use super::table::{Endpoint, Endpoints, Estate, Hold, Moment, Preview, Rare, Service, Table, Upstream};
+use super::table::{
+    ELSEWHERE, Endpoint, Endpoints, Estate, Hold, Moment, Preview, Rare, Service, Table, Upstream,
+};
+use crate::chain::Settings as ChainSettings;
+use crate::context::Context;
+use crate::context::hidden::Secrets;
 use crate::forward::upstream_tls::{ClientTls, server_name};
 use crate::identify::read_host;
 use crate::record::metrics::{PreviewStats, ServiceStats};
@@ -39,6 +48,9 @@ pub struct Builder {
     upstreams: HashMap<Box<str>, Arc<Upstream>>,
     stats: HashMap<Box<str>, Arc<ServiceStats>>,
     names: HashMap<(Box<str>, u16), Vec<SocketAddr>>,
+    elsewhere: Arc<Service>,
+    /// Those of trace ids where the file names none.
+    secrets: Secrets,
 }
 
 /// How often it is looked whether an endpoint that left a table is dead: snapshots and requests hold it for a while.
@@ -88,7 +100,24 @@ impl Builder {
             upstreams: HashMap::new(),
             stats: HashMap::new(),
             names: HashMap::new(),
+            elsewhere: Arc::new(elsewhere(workers)),
+            secrets: Secrets::default(),
         }
+    }
+
+    /// Whether there are secrets of trace ids for a file that names none.
+    pub fn has_secrets(&self) -> bool {
+        !self.secrets.is_empty()
+    }
+
+    /// What `config` says of context, with the secrets that it does not name.
+    pub fn context(&self, config: &Config) -> Context {
+        Context::new(&config.context, &self.secrets)
+    }
+
+    /// Sets the secrets of trace ids, for the next estate of a file that names none.
+    pub fn set_secrets(&mut self, secrets: Secrets) {
+        self.secrets = secrets;
     }
 
     /// Sets the addresses of a name; `true` if they are others than before.
@@ -122,6 +151,7 @@ impl Builder {
         let secrets = config.access.iter().chain(config.previews.values().filter_map(|p| p.access.as_ref()));
         Ok(Estate {
             carriers: config.carriers.clone(),
+            cookie: config.carriers.cookie.as_deref().map(|name| memmem::Finder::new(name).into_owned()),
             domains: config.domains.clone(),
             unknown_preview: config.unknown_preview,
             access: config.access.clone(),
@@ -131,6 +161,11 @@ impl Builder {
                 })
                 .collect(),
             role: config.role,
+            workload: config.workload.clone(),
+            context: self.context(config),
+            chain: ChainSettings::new(config),
+            known: Known::of(&config.services),
+            elsewhere: Arc::clone(&self.elsewhere),
             services,
             routes: Arc::new(Routes::new(&config.routes, &config.carriers)),
             waiting: None,
@@ -159,6 +194,8 @@ impl Builder {
             baseline: service.baseline.as_ref().map(|list| self.endpoints(list, service, &upstream)),
             timeouts: service.timeouts,
             host: service.host.clone(),
+            port: service.addresses.first().map(SocketAddr::port),
+            direct: Rule::direct(index, &service.name),
             stats,
         })
     }
@@ -206,10 +243,15 @@ impl Builder {
             };
             let tls = service.tls.as_ref().zip(host);
             let name = tls.and_then(|(tls, host)| server_name(&host, tls).ok());
-            addresses.into_iter().map(move |address| (address, name.clone()))
+            let is_name = matches!(endpoint, model::Endpoint::Name(..));
+            addresses.into_iter().map(move |address| {
+                let is_standby = service.addresses.contains(&address);
+                (address, name.clone(), (is_name || is_standby, is_standby))
+            })
         });
         let found: Vec<_> = found.collect();
-        found.into_iter().map(|(address, name)| self.endpoint(address, upstream, name)).collect()
+        let endpoint = |(address, name, kind)| self.endpoint(address, upstream, name, kind);
+        found.into_iter().map(endpoint).collect()
     }
 
     /// The endpoint with this address, way to be spoken to, and name that it must prove.
@@ -218,6 +260,7 @@ impl Builder {
         address: SocketAddr,
         upstream: &Arc<Upstream>,
         server_name: Option<ServerName<'static>>,
+        (of_name, is_standby): (bool, bool),
     ) -> Arc<Endpoint> {
         let identity = self.identity(address, upstream, server_name.as_ref());
         if let Some(known) = self.endpoints.get(&identity).and_then(Weak::upgrade)
@@ -232,6 +275,8 @@ impl Builder {
             address,
             upstream: Arc::clone(upstream),
             server_name: server_name.map(Box::new),
+            of_name,
+            is_standby,
             healthy: AtomicBool::new(true),
         });
         self.next_id += 1;
@@ -341,17 +386,47 @@ impl Builder {
     }
 }
 
+/// What stands for a service where a request is for none.
+fn elsewhere(workers: usize) -> Service {
+    let name = "elsewhere";
+    Service {
+        index: ELSEWHERE,
+        name: name.into(),
+        baseline: None,
+        timeouts: model::Timeouts::default(),
+        host: model::HostRewrite::Keep,
+        port: None,
+        direct: Rule::direct(ELSEWHERE, name),
+        stats: Arc::new(ServiceStats::new(name, workers)),
+    }
+}
+
 impl Table {
     /// A table without previews.
     pub fn new(generation: u64, estate: Estate) -> Self {
-        Self {
+        let mut table = Self {
             generation,
             estate: Arc::new(estate),
             previews: Sharded::default(),
             aliases: Sharded::default(),
             hosts: Sharded::default(),
             gone: Sharded::default(),
+            candidates: None,
+            restricted: 0,
             forks: 0,
+        };
+        table.index_keys();
+        table
+    }
+
+    /// Makes the index of keys where trace ids are read here, and lets go of it where they are not.
+    pub fn index_keys(&mut self) {
+        if self.estate.role == Role::Gateway && !self.restricts() {
+            self.candidates = None;
+        } else if self.candidates.is_none() {
+            let mut candidates = Candidates::default();
+            self.previews().for_each(|preview| candidates.insert(preview));
+            self.candidates = Some(candidates);
         }
     }
 
@@ -370,7 +445,12 @@ impl Table {
         }
         self.forks += preview.forks.len();
         self.gone.remove(&preview.key);
+        if let Some(candidates) = &mut self.candidates {
+            candidates.insert(&preview);
+        }
+        self.restricted += usize::from(preview.access().is_some());
         self.previews.insert(ByKey(preview), ());
+        self.index_keys();
         Ok(())
     }
 
@@ -400,6 +480,9 @@ impl Table {
     pub fn remove(&mut self, key: &Key) -> Option<Arc<Preview>> {
         let before = Arc::clone(self.preview(key)?);
         self.previews.remove(key);
+        if let Some(candidates) = &mut self.candidates {
+            candidates.remove(key);
+        }
         for alias in before.aliases() {
             self.aliases.remove(alias);
         }
@@ -407,6 +490,8 @@ impl Table {
             self.hosts.remove(bare(host));
         }
         self.forks -= before.forks.len();
+        self.restricted -= usize::from(before.access().is_some());
+        self.index_keys();
         Some(before)
     }
 

@@ -36,6 +36,10 @@ impl Paths {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.root.is_empty() && self.deeper.is_empty()
+    }
+
     fn all(&mut self) -> impl Iterator<Item = &mut Candidates> {
         self.exact.values_mut().chain(self.deeper.values_mut()).chain([&mut self.root])
     }
@@ -115,6 +119,15 @@ impl Routes {
     /// The first rule that `fits` of the most specific host that has one for `path`, `*` included.
     pub fn find(&self, host: &str, path: &str, fits: impl Fn(&Rule) -> bool) -> Option<&Rule> {
         self.find_named(host, path, &fits).or_else(|| self.any.find(path, self.first(&fits)))
+    }
+
+    /// Whether there is a route for this host, or one for any.
+    pub fn names(&self, host: &str) -> bool {
+        let parents = std::iter::successors(host.split_once('.'), |(_, rest)| rest.split_once('.'));
+        self.exact.contains_key(host)
+            || !self.any.is_empty()
+            || (!self.below.is_empty()
+                && parents.map(|(_, rest)| rest).any(|rest| self.below.contains_key(rest)))
     }
 
     /// The same, without the routes for any host.

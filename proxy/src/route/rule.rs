@@ -125,6 +125,20 @@ impl Rule {
         }
     }
 
+    /// The rule that brings everything to the service `name` with this number.
+    pub fn direct(service: usize, name: &str) -> Self {
+        Self {
+            index: service,
+            name: name.into(),
+            path: PathMatch::Prefix("/".into()),
+            order: (1, 1),
+            when: None,
+            changes: None,
+            timeouts: RouteTimeouts::default(),
+            action: Action::Forward(Box::new([Backend { service: Some(service), weight: 1, changes: None }])),
+        }
+    }
+
     /// Whether a request meets the conditions besides host and path. `own` is our query parameter, which no condition
     /// sees, since it does not go onward.
     pub fn fits<H: Head>(&self, head: &H, own: Option<&str>) -> bool {

@@ -2,41 +2,43 @@
 //! one new preview costs the same with 10 previews and with 100,000.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
-use foldhash::fast::{FixedState, RandomState};
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 
 const SHARDS: usize = 256;
 /// Room that a shard may have beyond four times its entries.
 const SPARE: usize = 16;
 
-type Shard<K, V> = HashMap<K, V, RandomState>;
+type Shard<K, V> = HashTable<(K, V)>;
 
-/// An immutable map, cheap to clone and to change by one entry.
+/// An immutable map, cheap to clone and to change by one entry. One hash says the shard and the place in it.
 #[derive(Debug)]
 pub struct Sharded<K, V> {
     shards: Arc<[Arc<Shard<K, V>>]>,
     len: usize,
+    /// Random, since keys come from clients; the same in all clones.
+    state: RandomState,
 }
 
 impl<K, V> Clone for Sharded<K, V> {
     fn clone(&self) -> Self {
-        Self { shards: Arc::clone(&self.shards), len: self.len }
+        Self { shards: Arc::clone(&self.shards), len: self.len, state: self.state.clone() }
     }
 }
 
 impl<K, V> Default for Sharded<K, V> {
     fn default() -> Self {
         let empty = Arc::new(Shard::default());
-        Self { shards: std::iter::repeat_n(empty, SHARDS).collect(), len: 0 }
+        Self { shards: std::iter::repeat_n(empty, SHARDS).collect(), len: 0, state: RandomState::default() }
     }
 }
 
-fn shard_of<Q: Hash + ?Sized>(key: &Q) -> usize {
-    // Which shard is no secret, so a fixed seed will do; inside a shard the map's own seed is random.
-    usize::try_from(FixedState::with_seed(0x51de).hash_one(key) >> 56).unwrap_or(0) % SHARDS
+/// Bits that a shard does not use: it finds a place by the lowest ones, and tells entries apart by the highest.
+fn shard_of(hash: u64) -> usize {
+    usize::try_from(hash >> 40).unwrap_or(0) % SHARDS
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> Sharded<K, V> {
@@ -56,15 +58,22 @@ impl<K: Hash + Eq + Clone, V: Clone> Sharded<K, V> {
         if self.len == 0 {
             return None;
         }
-        self.shards.get(shard_of(key))?.get_key_value(key)
+        let hash = self.state.hash_one(key);
+        let shard = self.shards.get(shard_of(hash))?;
+        shard.find(hash, |(known, _)| known.borrow() == key).map(|(known, value)| (known, value))
     }
 
     /// Sets the value of `key`, and says what it was; a key that equals one that is there does not replace that one.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let shard = Arc::make_mut(&mut self.shards).get_mut(shard_of::<K>(&key))?;
-        let before = Arc::make_mut(shard).insert(key, value);
-        self.len += usize::from(before.is_none());
-        before
+        let Self { shards, len, state } = self;
+        let hash = state.hash_one(&key);
+        let shard = Arc::make_mut(Arc::make_mut(shards).get_mut(shard_of(hash))?);
+        if let Some((_, there)) = shard.find_mut(hash, |(known, _)| *known == key) {
+            return Some(std::mem::replace(there, value));
+        }
+        shard.insert_unique(hash, (key, value), |(known, _)| state.hash_one(known));
+        *len += 1;
+        None
     }
 
     /// Removes `key`, and says what was there.
@@ -73,20 +82,21 @@ impl<K: Hash + Eq + Clone, V: Clone> Sharded<K, V> {
         K: Borrow<Q>,
     {
         self.get(key)?;
-        let shard = Arc::make_mut(&mut self.shards).get_mut(shard_of(key))?;
-        let shard = Arc::make_mut(shard);
-        let before = shard.remove(key);
+        let Self { shards, len, state } = self;
+        let hash = state.hash_one(key);
+        let shard = Arc::make_mut(Arc::make_mut(shards).get_mut(shard_of(hash))?);
+        let ((_, before), _) = shard.find_entry(hash, |(known, _)| known.borrow() == key).ok()?.remove();
         // Else a map that was large once would keep its memory for ever, since a copy has the room of its original.
         if shard.capacity() > 4 * shard.len() + SPARE {
-            shard.shrink_to(2 * shard.len());
+            shard.shrink_to(2 * shard.len(), |(known, _)| state.hash_one(known));
         }
-        self.len -= usize::from(before.is_some());
-        before
+        *len -= 1;
+        Some(before)
     }
 
     /// Every entry, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.shards.iter().flat_map(|shard| shard.iter())
+        self.shards.iter().flat_map(|shard| shard.iter()).map(|(key, value)| (key, value))
     }
 
     /// How many entries there are.
@@ -102,8 +112,11 @@ impl<K: Hash + Eq + Clone, V: Clone> Sharded<K, V> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::HashMap;
+
     use proptest::prelude::*;
+
+    use super::*;
 
     proptest! {
         #[test]

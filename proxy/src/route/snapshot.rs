@@ -46,13 +46,23 @@ impl Published {
 /// A table as one worker holds it: counted by the worker alone, so that a request that takes it touches no memory of
 /// another worker.
 #[derive(Debug)]
-pub struct Held(Arc<Table>);
+pub struct Held {
+    table: Arc<Table>,
+    version: u64,
+}
+
+impl Held {
+    /// Which publication it is of: tables with the same number are the same.
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+}
 
 impl Deref for Held {
     type Target = Table;
 
     fn deref(&self) -> &Table {
-        &self.0
+        &self.table
     }
 }
 
@@ -68,19 +78,24 @@ impl Cached {
     /// A cache of `published` for this thread.
     pub fn new(published: Arc<Published>) -> Self {
         // First the number, then the table: one that comes in between is fetched again, and none is missed.
-        let version = Cell::new(published.version.load(Ordering::Acquire));
-        let table = RefCell::new(Rc::new(Held(published.load())));
-        Self { version, table, published }
+        let version = published.version.load(Ordering::Acquire);
+        let table = RefCell::new(Rc::new(Held { table: published.load(), version }));
+        Self { version: Cell::new(version), table, published }
     }
 
     /// The current table.
     pub fn get(&self) -> Rc<Held> {
         let version = self.published.version.load(Ordering::Acquire);
         if version != self.version.get() {
-            *self.table.borrow_mut() = Rc::new(Held(self.published.load()));
+            *self.table.borrow_mut() = Rc::new(Held { table: self.published.load(), version });
             self.version.set(version);
         }
         Rc::clone(&self.table.borrow())
+    }
+
+    /// Which publication [`Cached::get`] gave last. To ask costs no look at what other threads write.
+    pub const fn version(&self) -> u64 {
+        self.version.get()
     }
 
     /// Wakes when another table is published.

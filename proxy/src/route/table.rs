@@ -5,16 +5,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use memchr::memmem;
 use sidetrack_config::key::Key;
 use sidetrack_config::model::{
     Access, Carriers, HealthCheck, HostRewrite, OnForkDown, Protocol, Role, Timeouts, UnknownPreview,
+    Workload,
 };
 
+use crate::chain::Settings as ChainSettings;
+use crate::context::Context;
 use crate::record::metrics::{PreviewStats, ServiceStats};
+use crate::route::candidates::Candidates;
 use crate::route::compact::ByKey;
 pub use crate::route::compact::{Endpoints, Forks, Moment};
 use crate::route::hosts::Routes;
+use crate::route::known::Known;
+use crate::route::rule::Rule;
 use crate::route::sharded::Sharded;
+
+/// The number of [`Estate::elsewhere`], which no service of a table has.
+pub(crate) const ELSEWHERE: usize = usize::MAX;
 
 /// One snapshot. Cloning it is cheap: a change makes a clone, changes that and publishes it.
 #[derive(Clone, Debug)]
@@ -31,6 +41,10 @@ pub struct Table {
     pub(crate) hosts: Sharded<Box<str>, Key>,
     /// Keys that ended within the last seven days.
     pub(crate) gone: Sharded<Key, ()>,
+    /// Index of the key -> previews; `None`: nobody here reads trace ids.
+    pub(crate) candidates: Option<Candidates>,
+    /// Previews that say for themselves who may reach them.
+    pub(crate) restricted: usize,
     /// Forks of all previews.
     pub(crate) forks: usize,
 }
@@ -40,6 +54,8 @@ pub struct Table {
 pub struct Estate {
     /// Which carriers are read.
     pub carriers: Carriers,
+    /// Finds the name of our cookie, where there is one: to make it ready takes longer than to search most lines.
+    pub(crate) cookie: Option<memmem::Finder<'static>>,
     /// The domains below which a label may carry a key, longest first.
     pub domains: Vec<Box<str>>,
     /// What happens to a key that names no preview.
@@ -48,12 +64,22 @@ pub struct Estate {
     pub access: Option<Access>,
     /// Headers that hold secrets; they never go onward.
     pub secret_headers: Vec<http::HeaderName>,
-    /// Gateway or waypoint.
+    /// Gateway, waypoint or sidecar.
     pub role: Role,
+    /// The workload that a sidecar belongs to.
+    pub workload: Option<Workload>,
+    /// How the key survives applications that hand on less than all carriers.
+    pub context: Context,
     /// The services.
     pub services: Vec<Arc<Service>>,
+    /// Names and addresses -> position in [`Estate::services`].
+    pub(crate) known: Known,
+    /// What stands for a service where a request is for none of these and goes where it was meant to go.
+    pub(crate) elsewhere: Arc<Service>,
     /// Host and path to service.
     pub routes: Arc<Routes>,
+    /// How hops report, and whom they believe.
+    pub chain: ChainSettings,
     /// Why nothing can be routed yet, where no table has come.
     pub waiting: Option<Arc<str>>,
     /// The longest time that a request may wait for a fork.
@@ -84,8 +110,35 @@ pub struct Service {
     pub timeouts: Timeouts,
     /// What `Host` says upstream.
     pub host: HostRewrite,
+    /// The port at which callers inside the cluster reach it, where that is known.
+    pub port: Option<u16>,
+    /// The rule of requests that no route brings here, but the listener that they came in on.
+    pub direct: Rule,
     /// Its counters, which outlive this snapshot.
     pub stats: Arc<ServiceStats>,
+}
+
+impl Estate {
+    /// The service of this name, where it is there.
+    pub fn service(&self, name: &str) -> Option<&Service> {
+        self.known.named(name).and_then(|at| self.services.get(at)).map(AsRef::as_ref)
+    }
+
+    /// The service that callers inside the cluster reach at `address`.
+    pub fn at(&self, address: SocketAddr) -> Option<&Service> {
+        self.known.at(address).and_then(|at| self.services.get(at)).map(AsRef::as_ref)
+    }
+
+    /// The services that are ports of a Service of this name: `checkout.shop:grpc` of `checkout.shop`.
+    pub fn ports<'t>(&'t self, name: &str) -> impl Iterator<Item = &'t Service> + Clone {
+        self.known.ports(name).iter().filter_map(|at| self.services.get(*at)).map(AsRef::as_ref)
+    }
+
+    /// The service with this number.
+    pub fn numbered(&self, number: usize) -> Option<&Service> {
+        let elsewhere = || (number == ELSEWHERE).then_some(&*self.elsewhere);
+        self.services.get(number).map(AsRef::as_ref).or_else(elsewhere)
+    }
 }
 
 /// One preview. There are many: see `route/compact.rs` for the shapes of its parts, and `proxy/tests/memory.rs` for
@@ -155,6 +208,14 @@ impl Preview {
     }
 }
 
+impl Service {
+    /// Whether what the table has of its baseline are addresses that others stand behind, and not they themselves.
+    pub fn hides_its_pods(&self) -> bool {
+        let baseline = self.baseline.as_deref().unwrap_or_default();
+        !baseline.is_empty() && baseline.iter().all(|endpoint| endpoint.of_name)
+    }
+}
+
 /// One address that requests go to. It keeps its identity from snapshot to snapshot, and with it its connections.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -166,6 +227,11 @@ pub struct Endpoint {
     pub upstream: Arc<Upstream>,
     /// The name that its certificate must have.
     pub server_name: Option<Box<rustls_pki_types::ServerName<'static>>>,
+    /// Whether others stand behind it, in turn: it is an address of a name, or of the service itself.
+    pub(crate) of_name: bool,
+    /// Whether it is an address of the service itself, behind which the cluster keeps its own list of pods. Beside the pods
+    /// that the table knows it is the last resort: the table may be old, and they gone.
+    pub(crate) is_standby: bool,
     /// What the active check says; `true` where there is none.
     pub(crate) healthy: AtomicBool,
 }
@@ -230,6 +296,16 @@ impl Table {
         self.gone.get(key).is_some()
     }
 
+    /// Whether not everybody may name every preview here.
+    pub fn restricts(&self) -> bool {
+        self.estate.access.is_some() || self.estate.carriers.from.is_some() || self.restricted > 0
+    }
+
+    /// The keys that have this index, as a trace id says it; none where nobody reads trace ids.
+    pub fn keys_of_index(&self, index: u16) -> impl Iterator<Item = &Key> {
+        self.candidates.iter().flat_map(move |candidates| candidates.keys(index))
+    }
+
     /// Every preview, in no order.
     pub fn previews(&self) -> impl Iterator<Item = &Arc<Preview>> {
         self.previews.iter().map(|(ByKey(preview), ())| preview)
@@ -247,6 +323,9 @@ impl Table {
 
     /// Who may send a request with these keys of this preview: its own rule, else the estate's.
     pub fn access(&self, key: &Key) -> Option<&Access> {
+        if self.restricted == 0 {
+            return self.estate.access.as_ref();
+        }
         self.preview(key).and_then(|preview| preview.access()).or(self.estate.access.as_ref())
     }
 }

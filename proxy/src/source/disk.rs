@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,6 +32,38 @@ fn make(path: &Path, mode: u32) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
     DirBuilder::new().recursive(true).mode(mode).create(path)?;
     missing.into_iter().try_for_each(sync_folder_of)
+}
+
+/// Whether what is in `folder` is for us to believe.
+///
+/// # Errors
+/// What the file system says, or why somebody else could have put it there.
+pub fn believe_folder(folder: &Path) -> io::Result<()> {
+    believe("the folder", &fs::metadata(folder)?)
+}
+
+/// Opens the file at `path`, which is for us to believe.
+///
+/// # Errors
+/// As [`believe_folder`].
+pub fn open_believed(path: &Path) -> io::Result<File> {
+    believe_folder(folder_of(path)?)?;
+    let file = File::open(path)?;
+    believe("the file", &file.metadata()?)?;
+    Ok(file)
+}
+
+/// Root can do what it likes anyway, and volumes of pods are root's, for others to write to.
+fn believe(what: &str, about: &fs::Metadata) -> io::Result<()> {
+    let us = rustix::process::geteuid().as_raw();
+    let why = match about.uid() {
+        0 if about.is_dir() => return Ok(()),
+        user if user != us && user != 0 => format!("belongs to user {user}, and we are {us}"),
+        _ if about.mode() & 0o002 != 0 => "can be written by everybody".to_owned(),
+        _ => return Ok(()),
+    };
+    let why = format!("{what} {why}: what is in it may be another's; choose another one");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
 /// Replaces `path` by `bytes`: written beside it, synced, renamed over it, and the folder synced.
@@ -215,6 +247,36 @@ mod tests {
         let private = folder.path().join("a/b");
         make_private_folder(&private).unwrap();
         assert_eq!(fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn what_another_user_could_have_put_there_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.jsonl");
+        fs::write(&path, "ours").unwrap();
+        open_believed(&path).unwrap();
+        let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        let refused = |words: &str| {
+            let error = open_believed(&path).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+        };
+        mode(&path, 0o666);
+        refused("the file can be written by everybody");
+        mode(&path, 0o660);
+        open_believed(&path).unwrap();
+        let is_root = rustix::process::geteuid().is_root();
+        mode(folder.path(), 0o777);
+        match is_root {
+            // As that of a pod's volume.
+            true => drop(open_believed(&path).unwrap()),
+            false => return refused("the folder can be written by everybody"),
+        }
+        let own = |path: &Path| std::os::unix::fs::chown(path, Some(12345), None).unwrap();
+        own(&path);
+        refused("the file belongs to user 12345");
+        mode(folder.path(), 0o700);
+        own(folder.path());
+        refused("the folder belongs to user 12345");
     }
 
     #[test]

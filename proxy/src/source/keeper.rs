@@ -13,15 +13,18 @@ use std::sync::{Arc, Weak};
 
 use jiff::Timestamp;
 use sidetrack_config::check::{Checked, PreviewParser};
-use sidetrack_config::model::{self, Config, Endpoint};
+use sidetrack_config::model::{self, Config, Endpoint, Role};
 use sidetrack_config::stamp::Seen;
 use sidetrack_config::{Key, Owner};
 
+use super::context_key;
 use super::disk;
 use super::files::{Change, Folder};
 use super::life::{Life, Lives};
 use super::memory::{Settling, load_apart};
+use super::origin::Origin;
 use super::resolve::Found;
+use crate::context::hidden::Secrets;
 use crate::record::metrics::{Metrics, TableSize};
 use crate::route::build::{About, Builder, Conflict};
 use crate::route::snapshot::Published;
@@ -54,7 +57,7 @@ struct Main {
 
 /// The owner of the table.
 pub struct Keeper {
-    path: PathBuf,
+    origin: Origin,
     /// Without its previews, which the table has, and would be there twice.
     config: Config,
     /// What its previews were.
@@ -79,9 +82,16 @@ impl Keeper {
     ///
     /// # Errors
     /// A TLS setting of a service that can't be used, in words.
-    pub fn new(path: &Path, config: Config, workers: usize, metrics: Arc<Metrics>) -> Result<Self, String> {
+    pub fn new(
+        origin: impl Into<Origin>,
+        config: Config,
+        workers: usize,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, String> {
         let lives = Lives::open(&config.state_dir);
-        let mut keeper = Self::empty(path, &config, workers, metrics, lives)?;
+        let mut builder = Builder::new(workers);
+        give_secret(&mut builder, &config);
+        let mut keeper = Self::empty(origin.into(), &config, builder, metrics, lives)?;
         keeper.fill(config.previews, &BTreeMap::new(), Timestamp::now());
         keeper.save();
         Ok(keeper)
@@ -89,17 +99,16 @@ impl Keeper {
 
     /// A keeper whose table has no preview yet.
     fn empty(
-        path: &Path,
+        origin: Origin,
         config: &Config,
-        workers: usize,
+        mut builder: Builder,
         metrics: Arc<Metrics>,
         lives: Lives,
     ) -> Result<Self, String> {
-        let mut builder = Builder::new(workers);
         let estate = builder.estate(config)?;
         let table = Table::new(0, estate);
         Ok(Self {
-            path: path.to_owned(),
+            origin,
             builder,
             published: Arc::new(Published::new(Arc::new(table.clone()))),
             table,
@@ -202,7 +211,7 @@ impl Keeper {
         if !forced && self.is_current() {
             return true;
         }
-        let loaded = load_apart(&self.path, self.owner()).map_err(|problems| problems.to_string());
+        let loaded = load_apart(&self.origin, self.owner()).map_err(|problems| problems.to_string());
         let loaded = loaded.map(|checked| self.with_services(checked));
         let has_roots = self.config.services.iter().any(|service| {
             service.tls.as_ref().is_some_and(|tls| tls.ca_file.is_some() || self.followed.is_none())
@@ -247,6 +256,7 @@ impl Keeper {
         for warning in &checked.warnings {
             tracing::warn!("{warning}");
         }
+        give_secret(&mut self.builder, &checked.config);
         let estate = self.builder.estate(&checked.config)?;
         warn_of_restart(&self.config, &checked.config);
         let last = self.table.previews().map(|preview| (preview.key, Arc::clone(preview))).collect();
@@ -672,6 +682,8 @@ fn without_previews(config: &Config) -> Config {
         previews_dir,
         state_dir,
         role,
+        workload,
+        context,
         limits,
         access_log,
         workers,
@@ -690,10 +702,28 @@ fn without_previews(config: &Config) -> Config {
         previews_dir: previews_dir.clone(),
         state_dir: state_dir.clone(),
         role: *role,
+        workload: workload.clone(),
+        context: context.clone(),
         limits: *limits,
         access_log: access_log.clone(),
         workers: *workers,
         files: files.clone(),
+    }
+}
+
+/// Gives a gateway that says keys in trace ids, and was given no secret for it, one of its own.
+fn give_secret(builder: &mut Builder, config: &Config) {
+    let Config { context, role, state_dir, .. } = config;
+    if builder.has_secrets() || context.secrets.is_some() || !context.trace || *role != Role::Gateway {
+        return;
+    }
+    match context_key::open(state_dir) {
+        Ok(secret) => builder.set_secrets(Secrets::new([&secret])),
+        Err(error) => tracing::warn!(
+            %error,
+            state_dir = %state_dir.display(),
+            "no secret can be kept there, so that trace ids say no keys; name one with context.keyFile"
+        ),
     }
 }
 
@@ -709,6 +739,10 @@ fn warn_of_restart(old: &Config, new: &Config) {
         (old.workers != new.workers, "workers"),
         (old.access_log != new.access_log, "accessLog"),
         (old.limits != new.limits, "limits"),
+        (
+            (old.context.reports, old.context.reports_as) != (new.context.reports, new.context.reports_as),
+            "context.reports or context.reportsAs",
+        ),
     ] {
         if changed {
             tracing::warn!(

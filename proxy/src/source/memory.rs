@@ -1,10 +1,10 @@
 //! Giving memory back: what it takes to read a table, or what a table took that is gone, must not stay with an idle
 //! process.
 
-use std::path::Path;
-
 use sidetrack_config::check::Checked;
-use sidetrack_config::{Owner, Problems, load_for};
+use sidetrack_config::{Owner, Problems};
+
+use super::origin::Origin;
 
 /// Reads a configuration on a thread that ends with it. What that takes meanwhile is several times the configuration
 /// and lies between its parts; the allocator has a heap for each thread, and gives all of this one's back once nothing
@@ -12,8 +12,8 @@ use sidetrack_config::{Owner, Problems, load_for};
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn load_apart(path: &Path, owner: Owner) -> Result<Checked, Problems> {
-    let load = || load_for(path, owner);
+pub fn load_apart(origin: &Origin, owner: Owner) -> Result<Checked, Problems> {
+    let load = || origin.load(owner);
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("configuration".to_owned()).spawn_scoped(scope, load);
         // Without a thread, here: more memory beats no configuration.
@@ -27,14 +27,14 @@ const LARGE: usize = 1 << 20;
 const COUNTED: (usize, usize) = (2 << 10, 10_000);
 
 /// The time after a change, in which what it let go of goes back to the system. The allocator keeps a free page for a
-/// second, and then waits until it is asked for a large piece; a proxy in which nothing happens asks for none.
+/// while, and then until it is asked for a large piece; a proxy in which nothing happens asks for none.
 #[derive(Debug, Default)]
 pub struct Settling(u8);
 
 impl Settling {
     /// A change was made.
     pub fn begin(&mut self) {
-        // Workers hold a table for up to a second, and the allocator a page for one more.
+        // Workers hold a table for up to a second, and the allocator a page for a while more.
         self.0 = 5;
     }
 

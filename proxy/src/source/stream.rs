@@ -20,6 +20,7 @@ use hyper::client::conn::http2::SendRequest;
 use sidetrack_config::stream::Report;
 use tokio::sync::watch;
 
+use crate::app::ports::Ports;
 use crate::record::metrics::{Contact, Metrics};
 use crate::source::keeper::Keeper;
 use back_off::{BackOff, Teller};
@@ -51,6 +52,10 @@ pub struct Follower {
     candidate: Candidate,
     report: watch::Sender<Option<Report>>,
     contact: Contact,
+    /// The ports that the table asks for, once there are workers to serve them.
+    ports: Option<Ports>,
+    /// Why one of them is not open.
+    unopened: Option<Box<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +86,8 @@ impl Follower {
             candidate: Candidate::None,
             report: watch::Sender::new(None),
             contact: Contact { connected: false, last: Instant::now(), version: 0, refused: false },
+            ports: None,
+            unopened: None,
         };
         let good = follower.replay(state_dir);
         if follower.mirror.position().is_some() {
@@ -110,19 +117,20 @@ impl Follower {
             }
         });
         self.mirror.disconnected();
-        let (good, problem) = match read {
-            Ok(good) => (good, problem),
-            Err(error) => (0, Some(error.to_string())),
-        };
+        let folder = state_dir.display();
         if let Some(problem) = problem {
-            let folder = state_dir.display();
             tracing::warn!(%folder, "table.jsonl is used up to where it is broken: {problem}");
         }
-        good
+        read.unwrap_or_else(|error| {
+            tracing::warn!(%folder, "the table of the disk is not read: {error}");
+            0
+        })
     }
 
-    /// Follows for as long as it is polled.
-    pub async fn run(mut self) {
+    /// Follows for as long as it is polled, and opens the ports that the table asks for.
+    pub async fn run(mut self, ports: Ports) {
+        self.ports = Some(ports);
+        self.open_ports();
         let mut back_off = BackOff::default();
         let mut teller = Teller::default();
         loop {
@@ -180,6 +188,10 @@ impl Follower {
                     // One that can't be read just now is no reason to leave.
                     if self.controller.token().is_ok_and(|now| now != token) {
                         return Ok(TokenReplaced);
+                    }
+                    // A port that another process had may be free now.
+                    if self.unopened.is_some() {
+                        self.open_ports();
                     }
                     continue;
                 }
@@ -266,12 +278,35 @@ impl Follower {
                 self.journal.commit();
             }
         }
+        self.open_ports();
         self.report.send_replace(Some(Report {
             node: self.controller.node().into(),
             epoch: position.epoch,
             version: position.version,
-            error: refused.map(Into::into),
+            error: refused.map(Into::into).or_else(|| self.unopened.clone()),
         }));
+    }
+
+    /// Has the ports open that the table in force asks for. Until they are, its version is not reported as taken: callers
+    /// would be sent to a closed door.
+    fn open_ports(&mut self) {
+        let Some(ports) = &mut self.ports else { return };
+        let before = std::mem::take(&mut self.unopened);
+        self.unopened = ports.follow(&self.keeper.borrow().ports()).err().map(Into::into);
+        if self.unopened == before {
+            return;
+        }
+        if let Some(why) = &self.unopened {
+            tracing::error!("{why}; trying again");
+        }
+        let (before, now) = (before.as_ref(), &self.unopened);
+        self.report.send_if_modified(|report| match report {
+            Some(report) if report.error.as_ref() == before => {
+                report.error.clone_from(now);
+                true
+            }
+            _ => false,
+        });
     }
 
     fn tell_metrics(&self) {

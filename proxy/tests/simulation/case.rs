@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::client::{Outcome, What};
 use crate::model::{Decision, OnDown};
 use crate::upstream::{Arrival, Manner, Upstream};
-use crate::world::{HOLD, RESPONSE, World};
+use crate::world::{HOLD, LONGEST_CONNECT, RESPONSE, World};
 
 /// After so long a request that is held has seen that its fork is there: it looks ten times a second.
 pub(crate) const SEEN: Duration = Duration::from_millis(400);
@@ -20,6 +20,8 @@ pub(crate) struct Case<'a> {
     pub(crate) arrivals: Vec<&'a Arrival>,
     /// What the tables say that it may have met.
     pub(crate) decisions: Vec<Decision>,
+    /// What tables said before the one of its record: where it was held, it may have met these first.
+    pub(crate) before: Vec<Decision>,
     /// Since when the last of them was the one.
     pub(crate) since: Duration,
 }
@@ -228,10 +230,13 @@ impl Case<'_> {
         else {
             return Ok(());
         };
-        // Those that keep an attempt waiting keep it from looking.
+        // Those that keep an attempt waiting keep it from looking; over HTTP/2 it may be another's, which began before.
         let is_quick = |manner: Manner| manner.is_good() || manner == Manner::Refuses;
-        let sets = || self.decisions.iter().flat_map(|decision| self.targets(decision));
-        if !sets().flatten().all(|id| self.manners(*id).into_iter().all(is_quick)) {
+        let waited_for = self.outcome.begun.at.saturating_sub(LONGEST_CONNECT);
+        let was_quick =
+            |id: &usize| self.upstream(*id).manners_since(waited_for, self.ended()).into_iter().all(is_quick);
+        let decisions = self.before.iter().chain(&self.decisions);
+        if !decisions.flat_map(|decision| self.targets(decision)).flatten().all(was_quick) {
             return Ok(());
         }
         let up = match last {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use sidetrack_proxy::record::metrics::Inside;
 use sidetrack_proxy::route::table::Hold;
 
 use crate::case::{Case, SEEN};
 use crate::client::{Outcome, What};
 use crate::model::{Decision, OnDown};
 use crate::run::BOUND;
-use crate::world::World;
+use crate::world::{Version, World};
 
 impl World {
     /// Looks at everything once it is over.
@@ -40,7 +41,7 @@ impl World {
         ensure!(stats.connections.get() == 0, "{} client connections at the end", stats.connections.get());
         let table = self.keeper.published().load();
         let services = table.estate.services.iter().map(|service| &*service.stats);
-        let page = self.metrics.encode(services, std::iter::empty());
+        let page = self.metrics.encode(services, std::iter::empty(), Inside::default());
         let counted: f64 = values(&page, "sidetrack_requests_total").sum();
         ensure!(counted == self.asked as f64, "{counted} requests counted, {} asked", self.asked);
         Ok(())
@@ -82,13 +83,16 @@ impl World {
         let generation = line["generation"].as_u64().unwrap();
         let at = meant.iter().position(|version| version.generation == generation);
         let Some(at) = at else { return Err(format!("generation {generation} was not in force")) };
+        let decide =
+            |version: &&Version| version.table.decide(&request.keys, request.is_strict, request.service);
+        let before = meant[..at].iter().map(decide).collect();
         let mut decisions: Vec<Decision> = Vec::new();
         let mut since = begun.at;
         for version in &meant[at..] {
             // One that is held asks again, each time the newest table.
             let is_held = matches!(decisions.first(), Some(Decision::Fork { on_down: OnDown::Hold, .. }));
             if version.generation == generation || is_held {
-                let decision = version.table.decide(&request.keys, request.is_strict, request.service);
+                let decision = decide(version);
                 if decisions.last() != Some(&decision) {
                     since = since.max(version.mark.at);
                     decisions.push(decision);
@@ -97,7 +101,7 @@ impl World {
         }
         let arrivals = self.arrivals.borrow();
         let arrivals = arrivals.iter().filter(|arrival| arrival.request == request.id).collect();
-        Case { world: self, outcome, line, arrivals, decisions, since }.check()
+        Case { world: self, outcome, line, arrivals, decisions, before, since }.check()
     }
 }
 

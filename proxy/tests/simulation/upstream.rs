@@ -178,8 +178,18 @@ impl Upstream {
 
     /// Everything that it was like in these steps.
     pub(crate) fn manners(&self, from: usize, to: usize) -> Vec<Manner> {
+        self.manners_behind(|mark| mark.step <= from, to)
+    }
+
+    /// Everything that it was like from a moment to a step.
+    pub(crate) fn manners_since(&self, at: Duration, to: usize) -> Vec<Manner> {
+        self.manners_behind(|mark| mark.at < at, to)
+    }
+
+    /// From the last one that was before, which went on until another came.
+    fn manners_behind(&self, is_before: impl Fn(&Mark) -> bool, to: usize) -> Vec<Manner> {
         let history = self.history.borrow();
-        let first = history.iter().rposition(|(mark, _)| mark.step <= from).unwrap_or(0);
+        let first = history.iter().rposition(|(mark, _)| is_before(mark)).unwrap_or(0);
         let meant = history[first..].iter().take_while(|(mark, _)| mark.step <= to);
         meant.map(|(_, manner)| *manner).collect()
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -35,6 +35,8 @@ use crate::upstream::{Arrivals, Upstream};
 /// Time-outs of every service, or of its route where a controller says what there is.
 pub(crate) const CONNECT: Duration = Duration::from_secs(1);
 pub(crate) const RESPONSE: Duration = Duration::from_secs(2);
+/// The default, which is that of services of a controller.
+pub(crate) const LONGEST_CONNECT: Duration = Duration::from_secs(2);
 /// That of a whole exchange, where a controller says so.
 pub(crate) const WHOLE: Duration = Duration::from_secs(9);
 pub(crate) const HOLD: Duration = Duration::from_secs(3);
@@ -135,13 +137,18 @@ impl World {
             holding: Arc::clone(&holding),
             gate: Gate::new(&limits),
             next_connection: AtomicU64::new(1),
+            memory: OnceLock::new(),
+            opened: Arc::default(),
+            reports: None,
             via: HeaderValue::from_static("1.1 sidetrack-simulation"),
         });
         let worker = Worker::new(0, 1, random.next() | 1, shared);
         let sockets = listen::bind(door, 1).unwrap();
         let door_settings = Arc::new(Door::new(listener, None));
         let sockets = sockets.into_iter().map(|socket| (Arc::clone(&door_settings), socket)).collect();
-        let serving = tokio::task::spawn_local(Rc::clone(&worker).run(sockets));
+        // Nobody opens or closes a port while it serves.
+        let (_, changes) = tokio::sync::mpsc::unbounded_channel();
+        let serving = tokio::task::spawn_local(Rc::clone(&worker).run(sockets, changes));
         let mut world = Self {
             clients: Clients::new(door, &clock),
             clock,

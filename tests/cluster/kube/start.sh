@@ -15,7 +15,7 @@ server=https://127.0.0.1:$port
 etcd=http://127.0.0.1:$((port + 1))
 peer=http://127.0.0.1:$((port + 2))
 # On by default in every version that still counts.
-gates=EndpointSliceNodeName=true,EndpointSliceTerminatingCondition=true
+gates=EndpointSliceNodeName=true,EndpointSliceTerminatingCondition=true,IPv6DualStack=true
 cd "$dir"
 : >pids
 
@@ -63,7 +63,7 @@ cd '$dir' && exec '$KUBE_BIN/kube-apiserver' --etcd-servers $etcd \\
   --bind-address 127.0.0.1 --advertise-address 127.0.0.1 --secure-port $port --insecure-port=0 \\
   --tls-cert-file server.crt --tls-private-key-file server.key --client-ca-file ca.crt \\
   --service-account-key-file sa.pub --service-account-signing-key-file sa.key \\
-  --service-account-issuer https://kubernetes.default.svc --service-cluster-ip-range 10.96.0.0/16 \\
+  --service-account-issuer https://kubernetes.default.svc --service-cluster-ip-range 10.96.0.0/16,fd00:96::/112 \\
   --authorization-mode Node,RBAC --allow-privileged --enable-aggregator-routing --feature-gates=$gates ${plugins[*]} >>kube-apiserver.log 2>&1
 K
 chmod +x run-kube-apiserver

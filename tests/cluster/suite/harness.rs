@@ -24,6 +24,9 @@ pub(crate) async fn pods_are_real_servers(estate: Arc<Estate>) {
 pub(crate) async fn the_api_server_can_be_killed(_: Arc<Estate>) {
     let cluster = Cluster::bare();
     let kube = cluster.admin().await;
+    // The server makes it a moment after it has begun to answer.
+    let is_there = async || kube.get("Namespace", "", "default").await.is_some();
+    sidetrack_tests::eventually("the namespace is there", is_there).await;
     kube.create(
         json!({"kind": "ConfigMap", "metadata": {"name": "a", "namespace": "default"}, "data": {"a": "b"}}),
     )

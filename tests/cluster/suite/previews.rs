@@ -148,8 +148,8 @@ pub(crate) async fn one_key_of_two_repositories_is_a_conflict(estate: Arc<Estate
     let degraded = |object: &Value| object["status"]["phase"] == "Degraded";
     space.kube.until("the second says so", ("Preview", "conflict", "second"), degraded).await;
     release.gateway.send(get(host, "/").key("1204")).await.came_from("shop:pr-1204");
-    let first = space.kube.get("Preview", "conflict", "pr-1204").await.unwrap();
-    assert_eq!(first["status"]["phase"], "Ready", "{first}");
+    let ready = |object: &Value| object["status"]["phase"] == "Ready";
+    space.kube.until("the first is ready all the same", ("Preview", "conflict", "pr-1204"), ready).await;
 }
 
 /// `sidetrack wait` returns when every gateway has it, and not before.

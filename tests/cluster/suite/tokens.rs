@@ -29,17 +29,19 @@ async fn server(cluster: &Cluster, ca: &Ca) -> (SocketAddr, Arc<Publisher>, u64)
         key_file: cluster.folder().join("server.key"),
         reload_interval: Duration::from_secs(5),
         accounts: vec!["default/gateway".into()],
+        watched: vec!["default".into()],
         peers: None,
     };
     let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig()).unwrap();
     let config =
         kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     let checker = Arc::new(ApiServer::new(kube::Client::try_from(config).unwrap(), AUDIENCE));
-    let publisher = Arc::new(Publisher::new());
+    let publisher = Arc::new(Publisher::new().with_sidecars());
     let version = publisher.update(items(), About { forks: vec![fork()], ..About::default() }).version;
     let registry = prometheus::Registry::new();
-    let server =
-        Server::bind(&settings, publisher.clone(), checker, Arc::new(|body| body), &registry).await.unwrap();
+    let server = Server::bind(&settings, publisher.clone(), checker, Arc::new(|_, body| body), &registry)
+        .await
+        .unwrap();
     let address = server.address().unwrap();
     tokio::spawn(server.serve(std::future::pending()));
     (address, publisher, version)
@@ -116,6 +118,18 @@ pub(crate) async fn tokens_and_rights_are_those_of_the_cluster(_: Arc<Estate>) {
         ("/v1/previews", &format!("{ci}x"), 401),
     ] {
         assert_eq!(status(address, &ca, target, token).await, expected, "{target}");
+    }
+
+    for (pod, annotations, status) in
+        [("injected", json!({"sidetrack.dev/injected": "0123"}), 400), ("plain", json!({}), 403)]
+    {
+        let meta = json!({"name": pod, "namespace": "default", "annotations": annotations});
+        let containers = json!([{"name": "app", "image": "shop:main"}]);
+        let spec = json!({"serviceAccountName": "stranger", "containers": containers});
+        let made = kube.create(json!({"kind": "Pod", "metadata": meta, "spec": spec})).await;
+        let token = kube.pod_token(&made, "stranger", AUDIENCE).await;
+        assert_eq!(self::status(address, &ca, "/v1/stream", &token).await, status, "{pod}");
+        assert_eq!(self::status(address, &ca, "/v1/stream?node=gw-1", &token).await, 403, "{pod}");
     }
 
     let folder = cluster.folder();

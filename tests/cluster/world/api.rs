@@ -20,6 +20,7 @@ pub fn kinds(kind: &str) -> &'static str {
         "Deployment" | "ReplicaSet" | "StatefulSet" => "apps/v1",
         "EndpointSlice" => "discovery.k8s.io/v1",
         "Ingress" | "NetworkPolicy" => "networking.k8s.io/v1",
+        "Job" => "batch/v1",
         "Lease" => "coordination.k8s.io/v1",
         "Preview" => "sidetrack.dev/v1alpha1",
         "Gateway" | "GatewayClass" | "HTTPRoute" => "gateway.networking.k8s.io/v1",
@@ -94,6 +95,11 @@ impl Kube {
         }
     }
 
+    /// The same; `None`, too, while the server is away.
+    pub(crate) async fn try_get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
+        self.ask(Method::GET, &path(kinds(kind), kind, namespace, name), "", None).await.ok()
+    }
+
     /// The list of a kind, or why there is none.
     pub async fn try_list(&self, kind: &str, namespace: &str) -> Answer {
         self.ask(Method::GET, &path(kinds(kind), kind, namespace, ""), "", None).await
@@ -149,16 +155,30 @@ impl Kube {
         }
     }
 
-    /// A token of a ServiceAccount for `audience`, as a projected volume would hold; empty: for the API server.
+    /// A token of a ServiceAccount for `audience`; empty: for the API server.
     pub async fn token(&self, namespace: &str, account: &str, audience: &str) -> String {
-        let mut request =
-            json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
-        if !audience.is_empty() {
-            request["spec"]["audiences"] = json!([audience]);
-        }
+        let spec = if audience.is_empty() { json!({}) } else { json!({"audiences": [audience]}) };
+        self.request_token(namespace, account, spec).await.unwrap()
+    }
+
+    /// The same for a pod alone, as the volume of a pod holds it in fact.
+    pub async fn pod_token(&self, pod: &Value, account: &str, audience: &str) -> String {
+        self.try_pod_token(pod, account, audience).await.unwrap()
+    }
+
+    /// The same; `None` while the server is away.
+    pub(crate) async fn try_pod_token(&self, pod: &Value, account: &str, audience: &str) -> Option<String> {
+        let text = |name: &str| pod["metadata"][name].as_str().unwrap();
+        let bound = json!({"apiVersion": "v1", "kind": "Pod", "name": text("name"), "uid": text("uid")});
+        let spec = json!({"audiences": [audience], "boundObjectRef": bound});
+        self.request_token(text("namespace"), account, spec).await
+    }
+
+    async fn request_token(&self, namespace: &str, account: &str, spec: Value) -> Option<String> {
+        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec});
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
-        let answer = self.ask(Method::POST, &path, "application/json", Some(&request)).await.unwrap();
-        answer["status"]["token"].as_str().unwrap().to_owned()
+        let answer = self.ask(Method::POST, &path, "application/json", Some(&request)).await.ok()?;
+        Some(answer["status"]["token"].as_str().unwrap().to_owned())
     }
 
     /// Waits until an object is as `fits` says, and returns it.

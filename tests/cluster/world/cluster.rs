@@ -70,7 +70,10 @@ impl Cluster {
         }
         let status = start.status().unwrap();
         assert!(status.success(), "start.sh: {status}");
-        cluster.kubelet = controller_manager.then(|| Kubelet::start(cluster.kubeconfig()));
+        cluster.kubelet = controller_manager.then(|| {
+            let domain = format!("{}.{}.svc", crate::install::NAMESPACE, cluster.name());
+            Kubelet::start(cluster.kubeconfig(), cluster.folder().to_owned(), domain)
+        });
         cluster
     }
 

@@ -1,4 +1,5 @@
-//! What the scenarios share: one cluster, and in it a release with two controllers and a gateway. Those that kill
+//! What the scenarios share: one cluster, and in it a release with two controllers and a gateway, and sidecars for who
+//! asks. Those that kill
 //! something start their own.
 
 use std::ops::Deref;
@@ -91,7 +92,12 @@ impl Estate {
     pub async fn release(self: &Arc<Self>) -> &Release {
         let begin = async || {
             let (estate, runtime) = (self.clone(), self.runtime.clone());
-            let start = move || runtime.block_on(Release::new(&estate.cluster, 2));
+            let start = move || {
+                runtime.block_on(async {
+                    let install = Install::with(&estate.cluster, &["sidecar.inject.enabled=true"]).await;
+                    Release::start(install, 2).await
+                })
+            };
             self.runtime.spawn_blocking(start).await.unwrap()
         };
         self.release.get_or_init(begin).await

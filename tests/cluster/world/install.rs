@@ -19,9 +19,11 @@ use crate::proxies::Proxies;
 use crate::sandbox;
 
 /// The namespace of the release.
-const NAMESPACE: &str = "sidetrack";
+pub(crate) const NAMESPACE: &str = "sidetrack";
 /// What stands for generated certificates in the committed rendering.
 const GENERATED: &str = "Z2VuZXJhdGVk";
+/// What all proxies share.
+const SECRETS: &str = "the-secret-of-the-clusters-of-tests\n";
 
 /// A release of the chart.
 pub struct Install {
@@ -100,6 +102,9 @@ impl Install {
                 install.kube.token(NAMESPACE, &format!("sidetrack-{account}"), "sidetrack-controller").await;
             install.write(&format!("{account}/token"), &token);
         }
+        if let Some(map) = install.kube.get("ConfigMap", NAMESPACE, "sidetrack-controller-waypoint").await {
+            install.write("waypoint/waypoint.json", map["data"]["waypoint.json"].as_str().unwrap());
+        }
         install.ci().await;
         install.public_gateway().await;
         install
@@ -111,7 +116,11 @@ impl Install {
         kubectl(cluster, &["create", "-f", kinds.to_str().unwrap()]);
         let (ca, identity) = self.certificates();
         let text = filled(&for_1_20(rendered), &ca, &identity);
-        self.write("chart.yaml", &text);
+        // Hooks are not installed: Helm makes them when their hour comes.
+        let is_hook = |document: &&str| document.contains("helm.sh/hook");
+        let (hooks, objects): (Vec<&str>, Vec<&str>) = text.split("\n---\n").partition(is_hook);
+        self.write("hooks.yaml", &hooks.join("\n---\n"));
+        self.write("chart.yaml", &objects.join("\n---\n"));
         kubectl(cluster, &["create", "--validate=false", "-f", self.path("chart.yaml").to_str().unwrap()]);
         // Its endpoints are said here, not by what selects pods.
         self.kube
@@ -135,6 +144,7 @@ impl Install {
         }
         self.write("tls/tls.crt", &identity.cert);
         self.write("tls/tls.key", &identity.key);
+        self.write("context/secrets", SECRETS);
         (ca.pem, identity)
     }
 
@@ -219,6 +229,19 @@ impl Install {
         run(&self.folder, &[&arguments[..], &files[..]].concat()).await
     }
 
+    /// Does what the chart has Helm do before it removes the release: starts what the hook's Job does, with the rights of
+    /// its account.
+    pub async fn begin_removal(&self, cluster: &Cluster) -> Process {
+        kubectl(cluster, &["create", "--validate=false", "-f", self.path("hooks.yaml").to_str().unwrap()]);
+        let job = self.kube.get("Job", NAMESPACE, "sidetrack-controller-take-down").await.unwrap();
+        let spec = &job["spec"]["template"]["spec"];
+        assert_eq!(spec["serviceAccountName"], "sidetrack-controller");
+        let written = spec["containers"][0]["args"].as_array().unwrap();
+        let arguments: Vec<&str> = written.iter().map(|argument| argument.as_str().unwrap()).collect();
+        let kubeconfig = [("KUBECONFIG", self.kubeconfig.to_str().unwrap())];
+        Process::start(&arguments, &self.folder, &kubeconfig)
+    }
+
     /// What a controller knows of the gateways.
     pub async fn proxies(&self, controller: &Controller) -> Proxies {
         let read = |name: &str| fs::read_to_string(self.path(name)).unwrap();
@@ -249,6 +272,8 @@ impl Install {
                 .replace("0.0.0.0", &address.to_string())
                 .replace("/var/run/sidetrack", self.path(component).to_str().unwrap())
                 .replace("/etc/sidetrack/tls", self.path("tls").to_str().unwrap())
+                .replace("/etc/sidetrack/context", self.path("context").to_str().unwrap())
+                .replace("/etc/sidetrack/waypoint", self.path("waypoint").to_str().unwrap())
                 .replace(&format!("{NAMESPACE}.svc"), &self.domain)
         };
         written.iter().map(put).collect()
@@ -283,14 +308,30 @@ pub fn for_1_20(rendered: &str) -> String {
         !foreign.iter().any(|version| document.contains(&format!("apiVersion: {version}\n")))
     };
     let documents: Vec<&str> = rendered.split("\n---\n").filter(is_here).collect();
-    documents
-        .join("\n---\n")
+    without_sleep(&documents.join("\n---\n"))
         .replace("apiVersion: policy/v1\n", "apiVersion: policy/v1beta1\n")
+        .replace("\"apiVersion\": \"policy/v1\"", "\"apiVersion\": \"policy/v1beta1\"")
         .replace("apiVersion: autoscaling/v2\n", "apiVersion: autoscaling/v2beta2\n")
         .lines()
         .filter(|line| !line.contains("lifecycle: {preStop: {sleep:"))
         .map(|line| format!("{line}\n"))
         .collect()
+}
+
+/// The same in the objects that the chart keeps as JSON, a line for each brace.
+fn without_sleep(rendered: &str) -> String {
+    let mut kept = String::new();
+    let mut within: Option<&str> = None;
+    for line in rendered.lines() {
+        let indent = line.split('"').next().unwrap_or_default();
+        match within {
+            Some(outer) if line.starts_with(&format!("{outer}}}")) => within = None,
+            Some(_) => {}
+            None if line.trim_start() == "\"lifecycle\": {" => within = Some(indent),
+            None => kept.extend([line, "\n"]),
+        }
+    }
+    kept
 }
 
 /// The rendering with certificates of ours where Helm made some, or where the committed one says that it would.
@@ -299,6 +340,7 @@ fn filled(rendered: &str, ca: &str, identity: &Identity) -> String {
         "ca.crt" | "caBundle" => base64(ca),
         "tls.crt" => base64(&identity.cert),
         "tls.key" => base64(&identity.key),
+        "secrets" => base64(SECRETS),
         other => panic!("{other} is generated?"),
     };
     let line = |line: &str| match line.split_once(": ") {

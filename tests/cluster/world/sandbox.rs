@@ -1,5 +1,7 @@
 //! Namespaces for the whole test program: it starts itself again inside of them.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -17,9 +19,11 @@ pub fn enter() {
     if std::env::var_os(INSIDE).is_some() {
         // The whole network is this machine's own, as 127.0.0.0/8 is: every address in it can be listened on.
         sh("ip link set lo up && ip addr add 10.99.0.1/16 dev lo");
+        // What is kept for the time that a machine is up is ours: names of network namespaces, files of pods.
+        sh("mount -t tmpfs tmpfs /run");
         // Names are ours too, and nobody outside sees them.
         sh(
-            "hosts=$(mktemp) && echo '127.0.0.1 localhost' >$hosts && mount --bind $hosts /etc/hosts && rm $hosts",
+            "hosts=$(mktemp) && echo '127.0.0.1 localhost' >$hosts && chmod 644 $hosts && mount --bind $hosts /etc/hosts && rm $hosts",
         );
         return;
     }
@@ -58,6 +62,9 @@ pub fn name(host: &str, addresses: &[Ipv4Addr]) {
     let mut lines: Vec<String> =
         known.lines().filter(|line| !line.ends_with(&format!(" {host}"))).map(str::to_owned).collect();
     lines.extend(addresses.iter().map(|address| format!("{address} {host}")));
-    // In place: the file is mounted by itself.
-    std::fs::write(HOSTS, lines.join("\n") + "\n").unwrap();
+    let text = lines.join("\n") + "\n";
+    // In place: the file is mounted by itself. It is never empty, for whoever reads it at this moment.
+    let mut file = OpenOptions::new().write(true).open(HOSTS).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file.set_len(text.len() as u64).unwrap();
 }

@@ -41,6 +41,7 @@ fn decided(identity: &Identity, service: &Service) {
             assert_eq!(reason, Reason::ParentFork);
             assert!(has_parents(&preview.key) && identity.keys.iter().any(has_parents));
         }
+        Target::Own(..) => panic!("this is no sidecar"),
         Target::Baseline(_) => assert_eq!(identity.keys.is_empty(), reason == Reason::NoKey),
     }
 }
@@ -83,5 +84,5 @@ fn without_cookie(fields: &Fields) -> Fields {
 
 /// Writes the keys into the fields, as for the next hop.
 pub(crate) fn stamped(fields: &mut Fields, identity: &Identity) {
-    stamp(fields, identity, &table().estate.carriers, || 7);
+    stamp(fields, identity, &table().estate, None, None, || 7);
 }

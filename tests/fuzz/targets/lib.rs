@@ -16,15 +16,19 @@ mod host;
 mod http2;
 mod key;
 pub mod mutate;
+mod receipt;
 mod request;
+mod sniff;
 mod stream;
+mod trace;
+mod websocket;
 mod wire;
 
 /// What must hold of some bytes.
 pub type Check = fn(&[u8]);
 
 /// The targets, by the names of their folders in `corpus/`.
-pub const TARGETS: [(&str, Check); 11] = [
+pub const TARGETS: [(&str, Check); 15] = [
     ("baggage", baggage::check),
     ("body", body::check),
     ("document", document::check),
@@ -32,8 +36,12 @@ pub const TARGETS: [(&str, Check); 11] = [
     ("host", host::check),
     ("http2", http2::check),
     ("key", key::check),
+    ("receipt", receipt::check),
     ("request", request::check),
+    ("sniff", sniff::check),
     ("stream", stream::check),
+    ("websocket", websocket::check),
+    ("trace", trace::check),
     ("wire-http1", wire::http1::check),
     ("wire-http2", wire::http2::check),
 ];

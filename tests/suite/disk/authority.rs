@@ -58,7 +58,7 @@ async fn never_half_an_authority() {
         conn.send(get(D, "/")).await.came_from("shop");
         // A dot-file is of another writer, and goes when it is older.
         let names = super::names(&state).into_iter().filter(|name| !name.starts_with('.'));
-        let expected = ["ca.key", "ca.lock", "ca.pem", "previews.jsonl"];
+        let expected = ["ca.key", "ca.lock", "ca.pem", "context.key", "previews.jsonl"];
         assert_eq!(names.collect::<Vec<_>>(), expected, "round {round}");
         gateway.kill();
         estate = same;

@@ -25,6 +25,8 @@ pub(super) fn settings() -> Settings {
         https_ports: vec![443],
         addresses: vec!["192.0.2.1".into(), "lb.example.com".into()],
         warn_before: Duration::from_secs(3600),
+        waypoints: None,
+        sidecars: false,
     }
 }
 
@@ -158,6 +160,7 @@ fn add(world: &mut World, object: &Value) {
                 target: TargetPort::Number(8080),
                 app_protocol: object["spec"]["appProtocol"].as_str().map(Box::from),
                 is_tcp: object["spec"]["udp"].is_null(),
+                turned: None,
             });
             let external = object["spec"]["external"].is_boolean();
             let service = world::Service { meta, ports: ports.collect(), external, ..Default::default() };

@@ -33,6 +33,8 @@ pub(super) fn settings() -> Settings {
         https_ports: vec![443],
         addresses: Vec::new(),
         warn_before: Duration::from_secs(3600),
+        waypoints: None,
+        sidecars: true,
     }
 }
 
@@ -82,7 +84,7 @@ impl Cluster {
             is_tcp: true,
             ..ServicePort::default()
         };
-        let service = Service { meta, ports: vec![port], selector, external: false };
+        let service = Service { meta, ports: vec![port], selector, ..Service::default() };
         let name = Name::new(namespace, name);
         self.world.services.insert(name.clone(), Arc::new(service));
         self.edit_service(&name)

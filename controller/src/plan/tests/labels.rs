@@ -86,8 +86,8 @@ fn ports_are_named_and_matched() {
         name: "grpc".into(),
         port: 90,
         target: TargetPort::Name("rpc".into()),
-        app_protocol: None,
         is_tcp: true,
+        ..ServicePort::default()
     });
     service.ports.push(ServicePort { name: "dns".into(), port: 53, ..ServicePort::default() });
     service.ports.push(ServicePort {

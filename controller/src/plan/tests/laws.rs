@@ -178,6 +178,7 @@ fn ips(addresses: &[SocketAddr]) -> BTreeSet<IpAddr> {
 
 fn same(a: &Plan, b: &Plan) -> bool {
     a.items == b.items
+        && a.inside == b.inside
         && a.forks == b.forks
         && a.previews == b.previews
         && a.clones == b.clones
@@ -195,7 +196,13 @@ proptest! {
             cluster.happen(event);
             let plan = cluster.plan();
             let keyed = cluster.addresses(|_| true);
-            for item in plan.items.values() {
+            for (name, service) in &cluster.world.services {
+                let id = format!("service/{}.{}", name.name, name.namespace);
+                // Each has one port.
+                let told = [&plan.items, &plan.inside].map(|items| items.contains_key(&*id));
+                prop_assert!(told[0] != told[1], "sidecars know {service:?} once: {told:?}");
+            }
+            for item in plan.items.values().chain(plan.inside.values()) {
                 match item {
                     Item::Service(service) => {
                         let baseline = ips(service.baseline.as_deref().unwrap_or_default());

@@ -10,8 +10,9 @@ use super::User;
 /// The SHA-256 of a token.
 pub(super) type Digest = [u8; 32];
 
-/// The most good tokens, and the most bad ones.
-const MAX: usize = 4096;
+/// The most good tokens, and the most bad ones. Each sidecar has a token, for a while two: those that were not kept would
+/// have the API server asked with every report.
+const MAX: usize = 32_768;
 
 /// A good token.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub(super) struct Known {
     pub(super) until: Option<SystemTime>,
     /// Whether they may read previews, and when that was asked; `None`: it was not.
     pub(super) may_read: Option<(bool, Instant)>,
+    /// Whether the pod that it is bound to may have a table, or why not, and when that was asked; `None`: it was not.
+    pub(super) marked: Option<(Result<(), &'static str>, Instant)>,
 }
 
 impl Known {
@@ -79,7 +82,7 @@ mod tests {
     #[test]
     fn strangers_push_nobody_out() {
         let (mut cache, now) = (Cache::default(), Instant::now());
-        let known = Known { user: Arc::default(), checked: now, until: None, may_read: None };
+        let known = Known { user: Arc::default(), checked: now, until: None, may_read: None, marked: None };
         cache.put_good(digest(0), known.clone());
         for stranger in 1..3 * MAX {
             cache.put_bad(digest(stranger), now);

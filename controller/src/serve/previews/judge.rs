@@ -57,6 +57,32 @@ pub(super) fn judge(key: &Key, own: &Local, others: &[Result<Local, Unreachable>
     proxies
 }
 
+/// Which of these pods do not have in force what `need` says, over all replicas; `None`: there is nothing to have here.
+/// Only what they have said counts, wherever they said it.
+pub(super) fn late<'p>(
+    own: &Local,
+    others: &[Option<Local>],
+    pods: &'p [Box<str>],
+    need: impl Fn(&Local) -> Option<Need>,
+) -> Option<Vec<&'p str>> {
+    let wanted = need(own)?;
+    let has = |pod: &str| {
+        let others = others.iter().flatten().filter(|other| other.epoch != own.epoch);
+        let mut said = std::iter::once(own).chain(others).filter_map(|replica| {
+            let node = replica.nodes.iter().find(|node| &*node.node == pod)?;
+            let need = need(replica);
+            let same = need.as_ref().is_some_and(|need| need.hash == wanted.hash);
+            let need = need.unwrap_or_else(|| wanted.clone());
+            Some((node.connected, state(node, &need, same) == State::Acknowledged))
+        });
+        // Where it has a stream is where it is judged; at two, for a moment, by the worse.
+        let (connected, left): (Vec<_>, Vec<_>) = said.by_ref().partition(|(connected, _)| *connected);
+        let counted = if connected.is_empty() { left } else { connected };
+        !counted.is_empty() && counted.iter().all(|(_, has)| *has)
+    };
+    Some(pods.iter().map(|pod| &**pod).filter(|pod| !has(pod)).collect())
+}
+
 fn state(node: &Node, need: &Need, same_items: bool) -> State {
     let refused = node.rejected.as_ref().filter(|rejected| rejected.version >= need.version);
     match refused {
@@ -83,6 +109,8 @@ impl Proxies {
                 .push("the controller has just started: gateways may be on their way back to it".to_owned());
         }
         reasons.extend(self.waiting.iter().map(|node| format!("gateway {node} has not acknowledged it")));
+        let waypoints = self.waypoints.iter();
+        reasons.extend(waypoints.map(|waypoint| format!("waypoint {waypoint} has not acknowledged it")));
         reasons.extend(self.rejected.iter().map(|r| format!("gateway {} refused it: {}", r.node, r.error)));
         let unreachable = self.unreachable.iter();
         reasons.extend(
@@ -120,6 +148,8 @@ mod tests {
             nodes,
             settling: false,
             needs: needs.into_iter().collect(),
+            ports: BTreeMap::new(),
+            waypoints: BTreeMap::new(),
         }
     }
 

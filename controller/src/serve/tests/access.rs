@@ -49,8 +49,17 @@ async fn everybody_gets_what_they_may_and_no_more() {
     assert!((server.count("sidetrack_controller_refused_total") - 11.0).abs() < 0.5);
     let reply = client.ask(Method::POST, "/validate", None, body()).await;
     assert_eq!(&*reply.body, b"reviewed {}");
-    let reply = client.ask(Method::POST, "/validate", None, vec![b'x'; 9 << 20].into()).await;
-    assert_eq!(reply.status, 413);
+    let reply = client.ask(Method::POST, "/mutate", None, body()).await;
+    assert_eq!(&*reply.body, b"changed {}");
+    for (target, size, status) in [
+        ("/mutate", 3 << 20, 200),
+        ("/mutate", 4 << 20, 413),
+        ("/validate", 6 << 20, 200),
+        ("/validate", 7 << 20, 413),
+    ] {
+        let reply = client.ask(Method::POST, target, None, vec![b'x'; size].into()).await;
+        assert_eq!(reply.status, status, "{target} {size}");
+    }
 }
 
 #[tokio::test]
@@ -96,13 +105,13 @@ async fn without_the_api_server_who_was_known_stays_known() {
 async fn bodies_of_strangers_fill_no_memory() {
     let server = Running::start().await;
     let mut held = Vec::new();
-    // Each begins a review of eight megabytes, and does not end it.
-    for _ in 0..9 {
+    // Each begins a review of six megabytes, and does not end it.
+    for _ in 0..12 {
         let mut stream = Client::raw(server.address, server.files.path()).await;
-        let head = "POST /validate HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8000000\r\n\r\n";
+        let head = "POST /validate HTTP/1.1\r\nhost: localhost\r\ncontent-length: 6000000\r\n\r\n";
         stream.write_all(head.as_bytes()).await.unwrap();
         // The last one is answered before all of it is sent.
-        let _ = stream.write_all(&vec![b'x'; 7_900_000]).await;
+        let _ = stream.write_all(&vec![b'x'; 5_900_000]).await;
         let _ = stream.flush().await;
         held.push(stream);
     }

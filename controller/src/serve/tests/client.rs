@@ -143,10 +143,22 @@ impl Client {
         self.ask(Method::POST, "/v1/report", Some("proxy"), body).await
     }
 
+    /// Says as somebody else that a version is in force.
+    pub(super) async fn report_as(&mut self, token: &str, node: &str, epoch: &str, version: u64) -> Reply {
+        let report = Report { node: node.into(), epoch: epoch.into(), version, error: None };
+        let body = serde_json::to_vec(&report).unwrap().into();
+        self.ask(Method::POST, "/v1/report", Some(token), body).await
+    }
+
     /// Follows the table as `node`.
     pub(super) async fn follow(&mut self, node: &str, more: &str) -> Lines {
+        self.follow_as("proxy", node, more).await
+    }
+
+    /// The same as somebody else.
+    pub(super) async fn follow_as(&mut self, token: &str, node: &str, more: &str) -> Lines {
         let target = format!("/v1/stream?node={node}{more}");
-        let response = self.send(Method::GET, &target, Some("proxy"), Bytes::new()).await;
+        let response = self.send(Method::GET, &target, Some(token), Bytes::new()).await;
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "application/x-ndjson");
         Lines { body: response.into_body(), held: Vec::new(), ready: VecDeque::new(), bytes: 0 }

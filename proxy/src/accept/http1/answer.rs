@@ -140,6 +140,9 @@ impl Message {
             if std::mem::replace(&mut self.sent, sent) != sent {
                 self.gap.end();
             }
+            if body.is_over(cx) {
+                return Poll::Ready(Err(Unwritten::Broken));
+            }
             let waits_for_client =
                 self.framing == Framing::Ended || io.borrow().waiting() > 0 || !body.data().is_empty();
             if waits_for_client && self.gap.is_over(self.patience, cx) {

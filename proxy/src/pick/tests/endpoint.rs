@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
+use sidetrack_config::model::Config;
 
-use crate::fixture::table;
+use crate::fixture::{table, table_of};
 use crate::pick::{View, draw_two, endpoint};
 use crate::route::table::{Endpoint, Endpoints};
 
@@ -85,6 +86,23 @@ fn any_usable_endpoint_is_drawn_and_no_other() {
     assert_eq!(reached(&one, &Seen::default(), &[one[0].id]), [] as [u16; 0]);
     assert_eq!(reached(&set(1, &[1]), &Seen::default(), &[]), [] as [u16; 0]);
     assert!(endpoint(&[], &Seen::default(), &[], 7).is_none());
+}
+
+/// The last of three is the address of the service itself.
+#[test]
+fn an_address_of_the_service_is_the_last_resort() {
+    let text = "listeners: [{address: 127.0.0.1:0}]\nservices: {s: {baseline: ['127.0.0.1:1', '127.0.0.1:2', '127.0.0.1:3']}}";
+    let addresses = |config: &mut Config| config.services[0].addresses = vec!["127.0.0.1:3".parse().unwrap()];
+    let (table, _) = table_of(text, addresses);
+    let all = table.estate.services[0].baseline.clone().unwrap();
+    let ejected = |ports: &[u16]| Seen { ejected: ports.to_vec(), ..Seen::default() };
+    assert_eq!(reached(&all, &Seen::default(), &[]), [1, 2]);
+    assert_eq!(reached(&all, &ejected(&[1]), &[]), [2]);
+    assert_eq!(reached(&all, &Seen::default(), &[all[0].id, all[1].id]), [3]);
+    assert_eq!(reached(&all, &ejected(&[1]), &[all[1].id]), [3], "before one that rests");
+    assert_eq!(reached(&all, &ejected(&[1, 2]), &[]), [3]);
+    assert_eq!(reached(&all, &ejected(&[1, 2]), &[all[2].id]), [1, 2]);
+    assert_eq!(reached(&all, &ejected(&[1, 2, 3]), &[]), [1, 2, 3]);
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use sidetrack_config::Key;
-use sidetrack_config::carriers::Carrier;
 
 use crate::decision::{Keys, Reason, Side};
 use crate::error::Code;
@@ -20,16 +19,16 @@ pub struct Entry {
     pub client: IpAddr,
     /// The client connection, numbered since the start of the process.
     pub connection: u64,
-    /// `HTTP/1.1` or `HTTP/2`.
+    /// `HTTP/1.1`, `HTTP/2`, or `TCP` for what is no HTTP.
     pub protocol: &'static str,
-    /// `http` or `https`.
+    /// `http`, `https` or `tcp`.
     pub scheme: &'static str,
-    /// The method.
-    pub method: http::Method,
+    /// The method; `None`: it is no HTTP.
+    pub method: Option<http::Method>,
     /// The keys that it carried.
     pub keys: Keys,
-    /// Where the keys were found.
-    pub carrier: Option<Carrier>,
+    /// Where the keys were found, or `stamp`.
+    pub carrier: Option<&'static str>,
     /// Which side answered.
     pub target: Side,
     /// Why; `None` where there was no decision.

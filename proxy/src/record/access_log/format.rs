@@ -32,7 +32,7 @@ pub(super) fn write(entry: &Entry, format: Format, out: &mut Vec<u8>) {
     line.plain("connection", entry.connection);
     line.quoted("protocol", entry.protocol);
     line.quoted("scheme", entry.scheme);
-    line.text("method", entry.method.as_str().as_bytes());
+    line.text("method", entry.method.as_ref().map_or("", http::Method::as_str).as_bytes());
     line.text("host", host);
     line.text("path", path);
     match entry.keys.as_slice() {

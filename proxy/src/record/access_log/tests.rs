@@ -7,7 +7,6 @@ use std::time::{Instant, UNIX_EPOCH};
 
 use proptest::prelude::*;
 use sidetrack_config::Key;
-use sidetrack_config::carriers::Carrier;
 use sidetrack_config::model::LogPath;
 
 use super::*;
@@ -32,9 +31,9 @@ fn full() -> Entry {
         connection: 12,
         protocol: "HTTP/1.1",
         scheme: "https",
-        method: http::Method::POST,
+        method: Some(http::Method::POST),
         keys: Keys::from_iter([key("42"), key("shop-1")]),
-        carrier: Some(Carrier::Host),
+        carrier: Some("host"),
         target: Side::Fork,
         reason: Some(Reason::ParentFork),
         preview: Some(key("shop-1")),
@@ -54,7 +53,7 @@ fn full() -> Entry {
 fn bare() -> Entry {
     Entry {
         texts: Texts::new(&RawTexts { path: b"-", ..RawTexts::default() }),
-        method: http::Method::from_bytes(b"PURGE").unwrap(),
+        method: http::Method::from_bytes(b"PURGE").ok(),
         keys: Keys::new(),
         carrier: None,
         target: Side::None,

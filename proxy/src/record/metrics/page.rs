@@ -8,10 +8,12 @@ use prometheus::TextEncoder;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::service::{BOUNDS, PreviewStats, ServiceStats, SideTotals};
-use super::{Metrics, WorkerStats, status};
+use super::{Inside, Metrics, WorkerStats, status};
+use crate::context::edges::OTHER;
 use crate::decision::Side;
 use crate::error::Code;
 use crate::limit::Limit;
+use crate::record::standing::Moved;
 
 type Labels<'a> = &'a [(&'a str, &'a str)];
 
@@ -20,9 +22,12 @@ pub(super) fn encode<'a>(
     metrics: &'a Metrics,
     services: impl Iterator<Item = &'a ServiceStats>,
     previews: impl Iterator<Item = (&'a str, &'a PreviewStats)>,
+    inside: Inside<'_>,
 ) -> String {
     let mut page = Page::default();
-    page.services(std::iter::once(&metrics.unrouted).chain(services));
+    let services: Vec<_> = std::iter::once(&metrics.unrouted).chain(services).collect();
+    page.context(&services, inside);
+    page.services(services.into_iter());
     page.previews(previews);
     page.workers(metrics);
     page.limits(metrics);
@@ -80,6 +85,33 @@ impl Page {
         self.counter("response_bytes_total", "Bytes of response bodies.", response_bytes);
     }
 
+    fn context(&mut self, services: &[&ServiceStats], inside: Inside<'_>) {
+        let (mut repaired, mut lost, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+        for (service, edge) in services.iter().filter_map(|service| Some((service, service.edge()?))) {
+            let callee = if service.name().is_empty() { OTHER } else { service.name() };
+            repaired.push(counter(&[("service", callee)], edge.repaired));
+            if edge.kept + edge.lost == 0 {
+                continue;
+            }
+            let labels = [("service", inside.caller), ("callee", callee)];
+            lost.push(counter(&labels, edge.lost));
+            kept.push(counter(&labels, edge.kept));
+        }
+        let help = "Calls to this service whose key an id gave back.";
+        self.counter("context_repaired_total", help, repaired);
+        let help = "Calls that belong to a request with a key and came without a carrier of it.";
+        self.counter("context_lost_total", help, lost);
+        let help = "Calls that came with a carrier of a key.";
+        self.counter("context_kept_total", help, kept);
+        let Some(memory) = inside.memory else { return };
+        let help = "Ids that came in with more than one list of keys, or with and without one.";
+        self.counter("context_ambiguous_total", help, vec![counter(&[], memory.ambiguous.get())]);
+        let help = "Ids that were not remembered, since there were too many (context.rememberEntries).";
+        self.counter("context_full_total", help, vec![counter(&[], memory.full.get())]);
+        let help = "Ids that are remembered with what came in with them.";
+        self.gauge("context_entries", help, vec![gauge(&[], memory.len() as f64)]);
+    }
+
     fn previews<'a>(&mut self, previews: impl Iterator<Item = (&'a str, &'a PreviewStats)>) {
         let (mut requests, mut errors) = (Vec::new(), Vec::new());
         for (preview, stats) in previews {
@@ -111,6 +143,19 @@ impl Page {
             counter(&[("code", "failed")], count(|w| w.tls_failed.get())),
         ];
         self.counter("tls_handshakes_total", "TLS handshakes with clients, by how they ended.", handshakes);
+        let cut = vec![counter(&[], count(|w| w.cut_carriers.get()))];
+        self.counter(
+            "carriers_cut_total",
+            "Requests whose header fields named previews and whose client may not.",
+            cut,
+        );
+        let stripped = vec![counter(&[], count(|w| w.egress_stripped.get()))];
+        let help = "Calls that left the estate with carriers of keys, which were taken out.";
+        self.counter("egress_stripped_total", help, stripped);
+        let stamped = vec![counter(&[], count(|w| w.stamped.get()))];
+        self.counter("stamped_total", "Calls of a fork that named no preview, and got its key.", stamped);
+        let opaque = vec![counter(&[], count(|w| w.opaque_connections.get()))];
+        self.counter("opaque_connections_total", "Connections whose bytes passed as they were.", opaque);
         let retries = vec![counter(&[], count(|w| w.retries.get()))];
         self.counter("retries_total", "Times that a request was sent to an endpoint once more.", retries);
         let errors = Code::ALL.map(|code| {
@@ -118,6 +163,12 @@ impl Page {
             counter(&[("code", code.as_str())], count)
         });
         self.counter("errors_total", "Errors that the proxy answered by itself, by code.", errors.into());
+        let moved = Moved::ALL.map(|moved| {
+            let count = metrics.workers.iter().map(|worker| worker.moved_so_far(moved)).sum();
+            counter(&[("kind", moved.as_str())], count)
+        });
+        let help = "What was closed, told to go or put on a drain, since it would get another target now.";
+        self.counter("decision_drains_total", help, moved.into());
     }
 
     fn limits(&mut self, metrics: &Metrics) {
@@ -133,6 +184,15 @@ impl Page {
         let process = &metrics.process;
         let dropped = vec![counter(&[], metrics.log_dropped.get())];
         self.counter("log_dropped_total", "Lines of the access log that were not written.", dropped);
+        let receipts = vec![
+            counter(&[("code", "ok")], metrics.receipts_taken.get()),
+            counter(&[("code", "refused")], metrics.receipts_refused.get()),
+        ];
+        self.counter(
+            "receipts_total",
+            "Receipts that hops inside reported, by what became of them.",
+            receipts,
+        );
         let reloads = vec![
             counter(&[("code", "ok")], process.reloads_ok.get()),
             counter(&[("code", "failed")], process.reloads_failed.get()),

@@ -3,6 +3,8 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::context::edges::{Call, Edge, EdgeStats};
+
 use super::cell::{Counter, PerWorker};
 use super::status::{SLOTS, slot};
 use crate::decision::{Reason, Side};
@@ -50,6 +52,8 @@ pub struct Sample {
 pub struct ServiceStats {
     name: Box<str>,
     cells: PerWorker<[OnceLock<Box<SideCells>>; Side::ALL.len()]>,
+    /// What became of the keys of calls to it; made at the first one, so that a gateway has none.
+    edge: OnceLock<Box<EdgeStats>>,
 }
 
 /// What one worker counts for one side. Made at the first request, so that a service nobody asks for costs a few
@@ -80,12 +84,22 @@ impl Default for StatusCells {
 impl ServiceStats {
     /// Counters at zero for the service of this name, written by that many workers.
     pub fn new(name: &str, workers: usize) -> Self {
-        Self { name: name.into(), cells: PerWorker::new(workers) }
+        Self { name: name.into(), cells: PerWorker::new(workers), edge: OnceLock::new() }
     }
 
     /// The name of the service.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Counts what became of the key of a call to it.
+    pub fn called(&self, call: Call) {
+        self.edge.get_or_init(Box::default).count(call, jiff::Timestamp::now());
+    }
+
+    /// What became of the keys of calls to it; `None`: there was none.
+    pub fn edge(&self) -> Option<Edge> {
+        self.edge.get().map(|edge| edge.read())
     }
 
     /// Counts a request that `worker` finished. Allocates only at the first of its kind.

@@ -92,7 +92,7 @@ fn parse_value<'a>(text: &'a str, line: &str) -> (String, &'a str) {
 }
 
 fn page<'a>(metrics: &'a Metrics, services: &'a [ServiceStats]) -> BTreeMap<Series, f64> {
-    parse(&metrics.encode(services.iter(), std::iter::empty()))
+    parse(&metrics.encode(services.iter(), std::iter::empty(), Inside::default()))
 }
 
 const SAMPLE: Sample = Sample {
@@ -113,6 +113,7 @@ fn an_idle_proxy_has_every_family_that_does_not_depend_on_traffic() {
         ("connections", 0.0),
         ("requests_in_flight", 0.0),
         ("upstream_connections", 0.0),
+        ("carriers_cut_total", 0.0),
         ("retries_total", 0.0),
         ("log_dropped_total", 0.0),
         ("generation", 7.0),
@@ -125,6 +126,9 @@ fn an_idle_proxy_has_every_family_that_does_not_depend_on_traffic() {
     }
     for code in Code::ALL {
         assert_eq!(page[&series("sidetrack_errors_total", &[("code", code.as_str())])], 0.0);
+    }
+    for kind in ["websocket", "http2", "stream"] {
+        assert_eq!(page[&series("sidetrack_decision_drains_total", &[("kind", kind)])], 0.0);
     }
     assert_eq!(page[&series("sidetrack_build_info", &[("version", env!("CARGO_PKG_VERSION"))])], 1.0);
     assert!(!page.keys().any(|(name, _)| name.contains("request_") || name.contains("requests_total")));
@@ -140,7 +144,8 @@ fn labels_that_are_equal_when_put_end_to_end_stay_apart() {
     previews[0].record(Side::Fork);
     (0..3).for_each(|_| previews[1].record(Side::Fork));
     previews[1].error();
-    let page = parse(&metrics.encode(services.iter(), ["12", "2"].into_iter().zip(&previews)));
+    let page =
+        parse(&metrics.encode(services.iter(), ["12", "2"].into_iter().zip(&previews), Inside::default()));
     let sent =
         |service| series("sidetrack_response_bytes_total", &[("service", service), ("target", "baseline")]);
     assert_eq!((page[&sent("api")], page[&sent("api1")]), (100.0, 200.0));

@@ -2,22 +2,26 @@
 //! that those of a file go. What a change costs depends on the change and not on the table.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use sidetrack_config::check::{Checked, Taken};
-use sidetrack_config::model::{self, Config, Endpoint, HostRewrite, Timeouts, UpstreamTls};
+use sidetrack_config::model::{
+    self, Config, Endpoint, HostRewrite, Role, Secret, Spoken, Timeouts, UpstreamTls,
+};
 use sidetrack_config::stream::{self, Item};
 use sidetrack_config::{Key, read_route};
 
 use super::slots::{Slot, Slots};
 use super::{Conflict, Keeper, Lives, warn_of_restart, without_previews};
 use crate::accept::tls::Provided;
+use crate::app::ports::Wanted;
+use crate::context::hidden::Secrets;
 use crate::record::metrics::Metrics;
-use crate::route::build::About;
+use crate::route::build::{About, Builder};
 use crate::route::hosts::Routes;
 use crate::route::table::{Estate, Preview, Service};
+use crate::source::origin::Origin;
 use crate::source::stream::mirror::{Change, Changes};
 
 /// What is kept of a controller's table beside the table.
@@ -32,6 +36,8 @@ pub(super) struct Followed {
     /// Previews that some of their names were withheld from.
     withheld: BTreeMap<Key, stream::Preview>,
     gone: HashSet<Key>,
+    /// Ports of waypoints, by namespace and number.
+    ports: BTreeMap<(Box<str>, u16), stream::Port>,
     certificates: Arc<Provided>,
 }
 
@@ -55,6 +61,10 @@ struct Sorted<'a> {
     gone_forgotten: Vec<Key>,
     certificates: Vec<stream::Certificate>,
     certificates_gone: Vec<Box<str>>,
+    ports: Vec<&'a stream::Port>,
+    ports_gone: Vec<(Box<str>, u16)>,
+    /// The secrets of trace ids, where they are others now; none: they are gone.
+    secrets: Option<&'a [Box<str>]>,
 }
 
 impl<'a> Sorted<'a> {
@@ -69,6 +79,8 @@ impl<'a> Sorted<'a> {
                 Change::Set(Item::Preview(preview)) => sorted.previews.push(preview),
                 Change::Set(Item::Gone(gone)) => sorted.gone.push(gone.key),
                 Change::Set(Item::Certificate(certificate)) => sorted.certificates.push(certificate.clone()),
+                Change::Set(Item::Port(port)) => sorted.ports.push(port),
+                Change::Set(Item::Secrets(secrets)) => sorted.secrets = Some(&secrets.secrets),
             }
         }
         Ok(sorted)
@@ -81,6 +93,11 @@ impl<'a> Sorted<'a> {
             Some(("preview", key)) => self.previews_gone.extend(Key::bare(key)),
             Some(("gone", key)) => self.gone_forgotten.extend(Key::bare(key)),
             Some(("certificate", name)) => self.certificates_gone.push(name.into()),
+            Some(("port", name)) => self.ports_gone.extend(
+                name.rsplit_once('/')
+                    .and_then(|(namespace, port)| Some((namespace.into(), port.parse().ok()?))),
+            ),
+            Some(("secrets", _)) => self.secrets = Some(&[]),
             // It was never taken in.
             _ => {}
         }
@@ -97,6 +114,7 @@ impl<'a> Sorted<'a> {
             .map(|name| &**name)
             .chain(backends.filter_map(|backend| backend.service.as_deref()))
             .chain(self.services.iter().map(|service| &*service.name))
+            .chain(self.ports.iter().map(|port| &*port.service))
     }
 }
 
@@ -107,7 +125,7 @@ impl Keeper {
     /// # Errors
     /// A setting that can't be used, in words.
     pub fn following(
-        path: &Path,
+        origin: impl Into<Origin>,
         config: Config,
         workers: usize,
         metrics: Arc<Metrics>,
@@ -115,7 +133,8 @@ impl Keeper {
         certificates: Arc<Provided>,
     ) -> Result<Self, String> {
         let taken = Taken::new(&[], &config.domains, &config.carriers);
-        let mut keeper = Self::empty(path, &config, workers, metrics, Lives::unkept())?;
+        let mut keeper =
+            Self::empty(origin.into(), &config, Builder::new(workers), metrics, Lives::unkept())?;
         keeper.followed = Some(Box::new(Followed {
             url: url.into(),
             slots: Slots::default(),
@@ -124,6 +143,7 @@ impl Keeper {
             taken,
             withheld: BTreeMap::new(),
             gone: HashSet::new(),
+            ports: BTreeMap::new(),
             certificates,
         }));
         let why = format!("no routing table yet: waiting for the controller at {url}");
@@ -136,6 +156,22 @@ impl Keeper {
     pub fn controller(&self) -> Option<(&str, bool)> {
         let followed = self.followed.as_ref()?;
         Some((followed.url(), self.table.estate.waiting.is_none()))
+    }
+
+    /// The ports that the controller's table asks this proxy for, where it is a waypoint: those of other namespaces are not
+    /// sent to it.
+    pub fn ports(&self) -> BTreeMap<u16, Wanted> {
+        let followed = self.followed.iter().filter(|_| self.config.role == Role::Waypoint);
+        let ports = followed.flat_map(|followed| followed.ports.values());
+        let wanted = ports.map(|port| {
+            let spoken = match port.spoken {
+                stream::Spoken::Http => Spoken::Http,
+                stream::Spoken::Detect => Spoken::Detect,
+                stream::Spoken::Tcp => Spoken::Tcp,
+            };
+            (port.port, Wanted { service: port.service.clone(), spoken })
+        });
+        wanted.collect()
     }
 
     /// Says why the newest version of the controller is not in force; `None`: it is.
@@ -187,6 +223,12 @@ impl Keeper {
         }
         self.retry_withheld(followed, now);
         self.set_certificates(followed, sorted);
+        self.set_secrets(sorted);
+        for port in &sorted.ports_gone {
+            followed.ports.remove(port);
+        }
+        let ports = sorted.ports.iter().map(|port| ((port.namespace.clone(), port.port), (*port).clone()));
+        followed.ports.extend(ports);
         Ok(())
     }
 
@@ -197,9 +239,12 @@ impl Keeper {
         }
         let mut estate = self.builder.estate(&checked.config)?;
         estate.waiting = self.table.estate.waiting.clone();
+        // The services are the same, and those among them that are not there have no name.
+        estate.known = self.table.estate.known.clone();
         warn_of_restart(&self.config, &checked.config);
         self.config = without_previews(&checked.config);
         self.table.estate = Arc::new(estate);
+        self.table.index_keys();
         if let Some(mut followed) = self.followed.take() {
             let now = Timestamp::now();
             let routes = followed.learn_taken(&self.config);
@@ -293,14 +338,21 @@ impl Keeper {
         let mut moved = BTreeSet::new();
         for (is_there, service, built) in services {
             let number = built.index;
-            match is_there {
-                true => followed.live.insert(number),
-                false => followed.live.remove(&number),
-            };
-            if let Some(place) = self.estate().services.get_mut(number) {
+            let estate = Arc::make_mut(&mut self.table.estate);
+            if let Some(place) = estate.services.get_mut(number) {
                 *place = Arc::new(built);
             }
+            // A name that is no service's any more must not pass for one: who calls it leaves the estate.
+            match is_there {
+                true if followed.live.insert(number) => estate.known.insert(&service.name, number),
+                false if followed.live.remove(&number) => estate.known.remove(&service.name),
+                _ => {}
+            }
             let Some(before) = self.config.services.get_mut(number) else { continue };
+            if before.addresses != service.addresses {
+                estate.known.remove_addresses(&before.addresses, number);
+                estate.known.add_addresses(&service.addresses, number);
+            }
             if (before.protocol, &before.tls) != (service.protocol, &service.tls) {
                 moved.insert(number);
             }
@@ -433,6 +485,15 @@ impl Keeper {
         }
     }
 
+    /// Takes the secrets of trace ids and signatures. Those of the file, where it names some, count in their place.
+    fn set_secrets(&mut self, sorted: &Sorted<'_>) {
+        let Some(texts) = sorted.secrets else { return };
+        let secrets: Vec<Secret> = texts.iter().map(|text| Secret(text.as_bytes().to_vec())).collect();
+        self.builder.set_secrets(Secrets::new(&secrets));
+        let context = self.builder.context(&self.config);
+        self.estate().context = context;
+    }
+
     /// A preview of the table as it travels.
     fn item_of(&self, preview: &Preview) -> stream::Preview {
         let forks = preview.forks.iter().filter_map(|(number, endpoints)| {
@@ -531,6 +592,7 @@ fn service(item: &stream::Service) -> model::Service {
         health_check: None,
         timeouts: Timeouts::default(),
         host: HostRewrite::Keep,
+        addresses: item.addresses.clone(),
     }
 }
 
@@ -544,6 +606,7 @@ fn absent(name: &str) -> model::Service {
         health_check: None,
         timeouts: Timeouts::default(),
         host: HostRewrite::Keep,
+        addresses: Vec::new(),
     }
 }
 

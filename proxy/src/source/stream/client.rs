@@ -310,7 +310,7 @@ fn accepted(answer: &Response<Incoming>) -> Result<(), Failed> {
         status if status.is_success() => return Ok(()),
         StatusCode::UNAUTHORIZED => ": it does not accept the token; see --controller-token",
         StatusCode::FORBIDDEN => {
-            ": the service account of this token may not follow it; see its list of gateways"
+            ": the account of this token, or the pod that it is bound to, may not follow it; it says why in its log (debug)"
         }
         StatusCode::NOT_FOUND => ": is this the URL of a controller?",
         _ => "",

@@ -237,7 +237,9 @@ impl Drop for Written {
 impl Written {
     /// A new file that is to become the one at `path`. Only its owner reads it: it holds private keys.
     fn create(path: &Path) -> io::Result<Self> {
-        disk::make_private_folder(path.parent().unwrap_or(path))?;
+        let folder = path.parent().unwrap_or(path);
+        disk::make_private_folder(folder)?;
+        disk::believe_folder(folder)?;
         let temporary = disk::beside(path)?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         Ok(Self { file, temporary: Some(temporary), snapshot: 0, deltas: 0 })
@@ -268,10 +270,10 @@ impl Written {
 /// those have.
 ///
 /// # Errors
-/// What the file system says; that there is no file is none.
+/// What the file system says, or that another user could have put the table there; that there is no file is none.
 pub(super) fn read(state_dir: &Path, mut take: impl FnMut(Bytes) -> bool) -> io::Result<u64> {
     let path = state_dir.join(FILE);
-    match File::open(path) {
+    match disk::open_believed(&path) {
         Ok(file) => lines(file, u64::MAX, &mut take),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
         Err(error) => Err(error),
@@ -295,7 +297,7 @@ fn lines(file: File, most: u64, take: &mut impl FnMut(Bytes) -> bool) -> io::Res
 /// The table that the first `good` bytes of a file make.
 fn table_of(path: &Path, good: u64) -> io::Result<(Hello, u64, RawItems)> {
     let (mut hello, mut version, mut items) = (None, None, RawItems::new());
-    lines(File::open(path)?, good, &mut |line| {
+    lines(disk::open_believed(path)?, good, &mut |line| {
         match serde_json::from_slice(&line) {
             Ok(Message::Hello(greeting)) => hello = Some(greeting),
             Ok(Message::Snapshot(part)) => {

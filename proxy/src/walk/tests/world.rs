@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -78,6 +78,9 @@ impl World {
             holding: Arc::new(Holding::default()),
             gate: Gate::new(&limits),
             next_connection: AtomicU64::new(1),
+            memory: OnceLock::new(),
+            opened: Arc::default(),
+            reports: None,
             via: HeaderValue::from_static("1.1 sidetrack-test"),
         });
         let (tell, told) = mpsc::channel();
@@ -88,7 +91,8 @@ impl World {
                 tell.send(sockets[0].local_addr().unwrap()).unwrap();
                 let door = Arc::new(Door::new(listener, None));
                 let sockets = sockets.into_iter().map(|socket| (Arc::clone(&door), socket)).collect();
-                Worker::new(0, 1, 1, shared).run(sockets).await;
+                let (_, changes) = tokio::sync::mpsc::unbounded_channel();
+                Worker::new(0, 1, 1, shared).run(sockets, changes).await;
             });
         });
         let address = told.recv_timeout(PATIENCE).unwrap();

@@ -1,6 +1,7 @@
 //! The table that changes make one by one against the one that is made of all of them at once.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -56,6 +57,10 @@ fn told(keeper: &Keeper) -> String {
     let mut lines = BTreeSet::new();
     for (number, service) in table.estate.services.iter().enumerate() {
         assert_eq!(service.index, number);
+        if let Some(known) = table.estate.service(&service.name) {
+            assert_eq!(known.index, number);
+            lines.insert(format!("known {}", known.name));
+        }
         if let Some(baseline) = &service.baseline {
             lines.insert(format!("service {} {}", service.name, endpoints(baseline)));
         }
@@ -153,7 +158,8 @@ fn numbers_of_services_that_are_gone_are_used_again() {
     assert!(table.estate.services.len() < 3000, "{}", table.estate.services.len());
     assert_eq!(
         told(&keeper),
-        "preview a kept=10.0.0.2:1 Http1;\nservice kept 10.0.0.1:1 Http1;\nservice s5999 10.0.0.1:1 Http1;"
+        "known kept\nknown s5999\npreview a kept=10.0.0.2:1 Http1;\nservice kept 10.0.0.1:1 Http1;\n\
+         service s5999 10.0.0.1:1 Http1;"
     );
     let names: HashSet<_> = table.estate.services.iter().map(|service| &service.name).collect();
     assert_eq!(names.len(), table.estate.services.len(), "each has counters of its own");
@@ -169,4 +175,44 @@ fn an_endpoint_keeps_its_identity() {
     let before = id(&keeper);
     keeper.apply(2, &Changes::from([service("s0", 2, "http1"), preview("a", "s0", 1, &["x-a"])])).unwrap();
     assert_eq!(id(&keeper), before, "its connections go on");
+}
+
+/// A Service as sidecars are told of it: with its address, and the endpoints where somebody forks it.
+fn of_cluster(baseline: Option<&str>) -> (Box<str>, Change) {
+    let addresses = ["10.96.0.1:80"];
+    let baseline = baseline.unwrap_or(addresses[0]);
+    let told =
+        json!({"name": "cart.shop", "baseline": [baseline], "protocol": "http1", "addresses": addresses});
+    ("service/cart.shop".into(), item("service", told))
+}
+
+#[test]
+fn a_service_is_known_by_name_and_address_while_it_is_there() {
+    let mut keeper = keeper();
+    let known = |keeper: &Keeper| {
+        let estate = Arc::clone(&keeper.published().load().estate);
+        let by_address = estate.at("10.96.0.1:80".parse().unwrap()).map(|service| service.index);
+        assert_eq!(estate.service("cart.shop").map(|service| service.index), by_address);
+        estate.service("cart.shop").map(Service::hides_its_pods)
+    };
+    let fork = || preview("a", "cart.shop", 1, &[]);
+    let gone = || ("service/cart.shop".into(), Change::Removed);
+    keeper.apply(1, &Changes::from([fork()])).unwrap();
+    assert_eq!(known(&keeper), None, "a fork alone makes no service");
+    for (version, change, expected) in [
+        (2, of_cluster(None), Some(true)),
+        (3, of_cluster(Some("10.0.0.1:8080")), Some(false)),
+        (4, of_cluster(None), Some(true)),
+        (5, gone(), None),
+        (6, of_cluster(None), Some(true)),
+        (7, gone(), None),
+    ] {
+        keeper.apply(version, &Changes::from([change])).unwrap();
+        assert_eq!(known(&keeper), expected, "version {version}");
+        // What a file says anew is not about services.
+        let checked = parse_for(Path::new("test.yaml"), FILE, Owner::Controller).unwrap();
+        let checked = keeper.with_services(checked);
+        keeper.adopt_settings(checked).unwrap();
+        assert_eq!(known(&keeper), expected, "version {version} with settings that were read again");
+    }
 }
