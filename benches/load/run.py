@@ -247,8 +247,10 @@ class Bench:
         idle = memory(process.pid)
         self.wait_for_quiet()
         before, begun, others = cpu(process.pid), time.monotonic(), busy()
+        before_ticks, before_packets = ticks(process.pid), packets()
         good, bad, resumed = self.load(place, pairs, self.arguments.seconds)
         used, seconds = cpu(process.pid) - before, time.monotonic() - begun
+        user, system = (after - before for after, before in zip(ticks(process.pid), before_ticks))
         if good == 0:
             raise RuntimeError(f"{name} answered nothing in job {place.job}: {open(f'{self.folder}/{name}.log').read()[-500:]}")
         if place.job == "hs" and resumed or place.job == "hsr" and resumed < 0.9 * good:
@@ -259,6 +261,8 @@ class Bench:
             "failed": bad,
             "pss_mb": round(idle, 1),
             "machine": round((busy() - others) / seconds, 2),
+            "kernel": round(system / max(1, user + system), 2),
+            "packets": round((packets() - before_packets) / good, 2),
         }
 
     def load(self, place, pairs, seconds, rate=0):
@@ -461,6 +465,22 @@ def cpu(pid):
     return total
 
 
+def ticks(pid):
+    """What of a target's CPU time was its own and what the kernel's, in ticks."""
+    total = [0, 0]
+    for process in family(pid):
+        with open(f"/proc/{process}/stat") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        total = [total[0] + int(fields[11]), total[1] + int(fields[12])]
+    return total
+
+
+def packets():
+    """What has gone over the loopback device, both legs and acknowledgements that ride on nothing included."""
+    with open("/sys/class/net/lo/statistics/rx_packets") as count:
+        return int(count.read())
+
+
 def memory(pid):
     """Megabytes of all processes of a target, shared pages counted once (PSS)."""
     kibibytes = 0
@@ -540,12 +560,14 @@ def show(results, arguments):
                 print(f"\nh1, {what}: {figures}; Sidetrack / this {best(h1['sidetrack']) / best(h1[name]):.2f}.")
     if loaded:
         rate = f"at {arguments.rate:,}/s"
+        # fmt: off
         heading(
-            "Every figure", "job", "target", "CPU us, best", "median", "requests/s", f"p50 us {rate}", f"p99 us {rate}", "PSS MB", "failed"
-        )
+            "Every figure", "job", "target", "CPU us, best", "median", "kernel's share", "packets", "requests/s",
+            f"p50 us {rate}", f"p99 us {rate}", "PSS MB", "failed")
+        # fmt: on
         for key, value in loaded.items():
             for name, rounds in value.items():
-                medians = [middle(rounds, field) for field in ("cpu_us", "per_second", "p50_us", "p99_us", "pss_mb")]
+                medians = [middle(rounds, field) for field in ("cpu_us", "kernel", "packets", "per_second", "p50_us", "p99_us", "pss_mb")]
                 row(key, name, f"{best(rounds):.2f}", *medians, sum(one["failed"] for one in rounds))
     sizes = {key: value for key, value in results.items() if key.startswith("scale")}
     if sizes:

@@ -12,7 +12,7 @@ use crate::decision::{Reason, Target};
 use crate::error::{Code, Failure};
 use crate::identify::Identity;
 use crate::route::rule::{Action, Backend, Rule};
-use crate::route::table::{Endpoint, Preview, Service, Table};
+use crate::route::table::{Behind, Endpoint, Preview, Service, Table};
 
 /// What a rule does with one request.
 #[derive(Clone, Copy, Debug)]
@@ -196,7 +196,7 @@ pub fn endpoint<'t>(
         Some(if view.outstanding(second) < view.outstanding(first) { second } else { first })
     };
     let serves = |endpoint: &Endpoint| usable(endpoint) && !view.is_ejected(endpoint);
-    best(&|endpoint| serves(endpoint) && !endpoint.is_standby)
+    best(&|endpoint| serves(endpoint) && endpoint.behind != Behind::Service)
         .or_else(|| best(&serves))
         .or_else(|| best(&usable))
 }

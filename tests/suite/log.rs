@@ -67,6 +67,8 @@ async fn one_line_whatever_happens() {
     conn.send(get(D, "/").key("4_2")).await.failed(400, "malformed_key");
     conn.send(get("nowhere.test", "/")).await.failed(404, "no_route");
     conn.send(get(D, "/api/checkout").key("1")).await.failed(503, "fork_unavailable");
+    // Two workers write in no order: the lines of one connection are waited for before the next has any.
+    lines(&world, 5).await;
     world.http2().await.send(get(D, "/").act("status 418")).await;
     let lines = lines(&world, 6).await;
     let told: Vec<(u64, &str)> = lines
@@ -117,6 +119,7 @@ async fn a_body_that_broke_is_told_from_one_that_did_not() {
     let world = logging().await;
     let broken = world.http1().await.try_send(get(D, "/").act("cut")).await;
     assert!(broken.is_err());
+    lines(&world, 1).await;
     world.send(get(D, "/").act("bytes 8")).await;
     let lines = lines(&world, 2).await;
     assert_eq!((&lines[0]["aborted"], &lines[1]["aborted"]), (&json!(true), &Value::Null), "{lines:#?}");

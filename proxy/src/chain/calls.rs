@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::hop::{BOUND, Hop};
 use crate::context;
+use crate::context::ids::{agree, halves};
 use crate::fields::Fields;
 
 /// The most requests that are remembered at once. Beyond it requests are served, and their chains end here.
@@ -20,9 +21,17 @@ const OPEN: usize = 16_384;
 const OF_ONE_ID: usize = 64;
 /// The most calls of one request that are remembered.
 const CALLS: usize = 128;
+
 /// By what a call is found to belong to a request.
+#[derive(Clone, Debug)]
+pub struct Id {
+    name: Name,
+    /// The high half of a trace id; zero where only the low one came.
+    high: u64,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Id {
+enum Name {
     /// The low half of a trace id, which is all that some tracers hand on.
     Trace(u64),
     /// `X-Request-Id`.
@@ -35,8 +44,12 @@ pub type Ids = SmallVec<[Id; 2]>;
 /// The ids in the fields of a request.
 pub fn ids(fields: &Fields) -> Ids {
     let found = context::ids::Ids::among(fields.iter());
-    let low = |id: &u128| Id::Trace(u64::try_from(id & u128::from(u64::MAX)).unwrap_or(0));
-    found.traces.iter().map(low).chain(found.request.map(|id| Id::Request(id.into()))).collect()
+    let traces = found.traces.iter().map(|id| {
+        let (high, low) = halves(*id);
+        Id { name: Name::Trace(low), high }
+    });
+    let request = found.request.map(|id| Id { name: Name::Request(id.into()), high: 0 });
+    traces.chain(request).collect()
 }
 
 /// A request that the workload has open.
@@ -119,7 +132,8 @@ impl Call {
 /// The requests that are open.
 #[derive(Debug, Default)]
 pub struct Opened {
-    by_id: DashMap<Id, SmallVec<[Arc<Inbound>; 1]>, RandomState>,
+    /// With the high half of a trace id beside the request: of two traces the low ones may be the same.
+    by_id: DashMap<Name, SmallVec<[(u64, Arc<Inbound>); 1]>, RandomState>,
     count: AtomicUsize,
 }
 
@@ -135,8 +149,8 @@ pub struct Open {
 impl Drop for Open {
     fn drop(&mut self) {
         for id in &self.ids {
-            self.opened.by_id.remove_if_mut(id, |_, all| {
-                all.retain(|other| !Arc::ptr_eq(other, &self.inbound));
+            self.opened.by_id.remove_if_mut(&id.name, |_, all| {
+                all.retain(|(_, other)| !Arc::ptr_eq(other, &self.inbound));
                 all.is_empty()
             });
         }
@@ -154,10 +168,10 @@ impl Opened {
             ids.clear();
         }
         ids.retain(|id| {
-            let mut all = self.by_id.entry(id.clone()).or_default();
+            let mut all = self.by_id.entry(id.name.clone()).or_default();
             let has_room = all.len() < OF_ONE_ID;
             if has_room {
-                all.push(Arc::clone(&inbound));
+                all.push((id.high, Arc::clone(&inbound)));
             }
             is_full |= !has_room;
             has_room
@@ -170,9 +184,10 @@ impl Opened {
     /// request that it says it comes from; else to the one whose span the workload has handed on; else to the oldest.
     pub fn call(&self, ids: &Ids, hop: u64, parent: u64) -> Option<Call> {
         ids.iter().find_map(|id| {
-            let all = self.by_id.get(id)?;
-            let said = all.iter().find(|one| hop != 0 && one.hop == hop);
-            let said = said.or_else(|| all.iter().find(|one| one.parent == parent)).or_else(|| all.first());
+            let all = self.by_id.get(&id.name)?;
+            let mut all = all.iter().filter(|(high, _)| agree(*high, id.high)).map(|(_, inbound)| inbound);
+            let said = all.clone().find(|one| hop != 0 && one.hop == hop);
+            let said = said.or_else(|| all.clone().find(|one| one.parent == parent)).or_else(|| all.next());
             said.cloned().map(Call::begin)
         })
     }
@@ -182,9 +197,13 @@ impl Opened {
 mod tests {
     use super::*;
 
+    fn id(name: Name, high: u64) -> Id {
+        Id { name, high }
+    }
+
     fn ids(trace: u64, request: &str) -> Ids {
-        let request = (!request.is_empty()).then(|| Id::Request(request.as_bytes().into()));
-        [Some(Id::Trace(trace)), request].into_iter().flatten().collect()
+        let request = (!request.is_empty()).then(|| id(Name::Request(request.as_bytes().into()), 0));
+        [Some(id(Name::Trace(trace), 0)), request].into_iter().flatten().collect()
     }
 
     fn hops(texts: &[&str]) -> Vec<Hop> {
@@ -222,6 +241,21 @@ mod tests {
         drop(old);
         assert_eq!(opened.call(&ids(1, ""), 0, 300).unwrap().inbound.hop, 20);
         drop(new);
+    }
+
+    #[test]
+    fn traces_with_one_low_half_are_told_apart_where_the_other_half_came() {
+        let opened = Arc::new(Opened::default());
+        let whole = |high| Ids::from_elem(id(Name::Trace(1), high), 1);
+        let old = opened.open(whole(7), 10, 100, None);
+        let new = opened.open(whole(8), 20, 200, None);
+        for (high, whose) in [(7, Some(10)), (8, Some(20)), (0, Some(10)), (9, None)] {
+            assert_eq!(opened.call(&whole(high), 0, 0).map(|call| call.inbound.hop), whose, "{high}");
+        }
+        drop(old);
+        assert!(opened.call(&whole(7), 0, 0).is_none());
+        drop(new);
+        assert!(opened.by_id.is_empty());
     }
 
     #[test]

@@ -86,6 +86,17 @@ impl<'a> Ids<'a> {
     }
 }
 
+/// The high and the low half of a trace id.
+pub fn halves(id: u128) -> (u64, u64) {
+    let half = |half: u128| u64::try_from(half & u128::from(u64::MAX)).unwrap_or(0);
+    (half(id >> 64), half(id))
+}
+
+/// Whether two trace ids with these high halves and the same low one are one, where of one only that may have come.
+pub const fn agree(one: u64, other: u64) -> bool {
+    one == other || one == 0 || other == 0
+}
+
 fn is_request_id(id: &[u8]) -> bool {
     (REQUEST_ID_MIN..=REQUEST_ID_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }

@@ -3,7 +3,8 @@
 //! A sidecar without keyed requests writes nothing here but the stamps of `Unkeyed`.
 //!
 //! A call must never get a key by accident. So an id that came in with two lists of keys, or with and without one, says
-//! nothing until it is forgotten; and it is forgotten soon.
+//! nothing until it is forgotten; and it is forgotten soon. The low halves of two traces of one key may well be the same: in
+//! those that we make (see [`hidden`](super::hidden)) 14 bits are random. They say that key.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
 use super::Context;
-use super::ids::Ids;
+use super::ids::{Ids, agree, halves};
 use crate::decision::Keys;
 use crate::record::metrics::Counter;
 
@@ -52,7 +53,8 @@ pub struct Hold(SmallVec<[Arc<()>; 2]>);
 /// One id.
 #[derive(Debug)]
 struct Entry {
-    /// The high half of a trace id; zero where only the low one came, and of an id of a request.
+    /// The high half of a trace id; zero where it may be any: only the low one came, or more than one with it. So of an id
+    /// of a request.
     high: u64,
     /// `None`: more than one thing.
     said: Option<Arc<Said>>,
@@ -276,8 +278,11 @@ impl Heard {
 impl Entry {
     /// The id came once more, with this.
     fn hear(&mut self, high: u64, said: &Arc<Said>, ambiguous: &Counter) {
+        if !agree(self.high, high) {
+            self.high = 0;
+        }
         let Some(before) = &self.said else { return };
-        if before.keys != said.keys || !agree(self.high, high) {
+        if before.keys != said.keys {
             self.said = None;
             ambiguous.inc();
         } else if said.strict && !before.strict {
@@ -294,17 +299,6 @@ impl Entry {
         ambiguous.add(self.said.take().is_some().into());
         Some(Arc::clone(&self.held))
     }
-}
-
-/// The high and the low half.
-fn halves(id: u128) -> (u64, u64) {
-    let half = |half: u128| u64::try_from(half & u128::from(u64::MAX)).unwrap_or(0);
-    (half(id >> 64), half(id))
-}
-
-/// Whether two trace ids with the same low half are one, where of one only that may have come.
-const fn agree(one: u64, other: u64) -> bool {
-    one == other || one == 0 || other == 0
 }
 
 /// Ids that came in without a key, so that one that comes with a key afterwards is known for what it is: a client that

@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 use sidetrack_config::model::{Place, Protocol};
 
 use crate::accept::connection::Connection;
-use crate::route::table::{Endpoint, Estate, Upstream};
+use crate::route::table::{Behind, Endpoint, Estate, Upstream};
 
 /// The most addresses that are kept: an application that speaks with more at once opens connections anew.
 const MOST: usize = 1024;
@@ -76,8 +76,7 @@ impl Meant {
             address,
             upstream: Arc::clone(if is_http2 { &self.h2c } else { &self.http1 }),
             server_name: None,
-            of_name: false,
-            is_standby: false,
+            behind: Behind::One,
             healthy: AtomicBool::new(true),
         });
         kept.insert((address, is_http2), Kept { endpoint: Arc::clone(&endpoint), used: now });

@@ -9,7 +9,7 @@ use sidetrack_config::Key;
 use crate::decision::{Keys, Target};
 use crate::identify::Identity;
 use crate::pick;
-use crate::route::table::{Endpoint, Service, Table};
+use crate::route::table::{Behind, Endpoint, Service, Table};
 
 /// What is drained when its decision no longer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Standing {
             None => {
                 !exchange.is_meant
                     && find(service.baseline.as_deref(), exchange.endpoint)
-                        .is_some_and(|found| !found.of_name)
+                        .is_some_and(|found| found.behind == Behind::One)
             }
         };
         Self { asked, listed }

@@ -21,7 +21,7 @@ use super::known::Known;
 use super::rule::Rule;
 use super::sharded::Sharded;
 use super::table::{
-    ELSEWHERE, Endpoint, Endpoints, Estate, Hold, Moment, Preview, Rare, Service, Table, Upstream,
+    Behind, ELSEWHERE, Endpoint, Endpoints, Estate, Hold, Moment, Preview, Rare, Service, Table, Upstream,
 };
 use crate::chain::Settings as ChainSettings;
 use crate::context::Context;
@@ -243,30 +243,34 @@ impl Builder {
             };
             let tls = service.tls.as_ref().zip(host);
             let name = tls.and_then(|(tls, host)| server_name(&host, tls).ok());
-            let is_name = matches!(endpoint, model::Endpoint::Name(..));
+            let alone = match endpoint {
+                model::Endpoint::Address(_) => Behind::One,
+                model::Endpoint::Name(..) => Behind::Name,
+            };
             addresses.into_iter().map(move |address| {
-                let is_standby = service.addresses.contains(&address);
-                (address, name.clone(), (is_name || is_standby, is_standby))
+                let is_service = service.addresses.contains(&address);
+                (address, name.clone(), if is_service { Behind::Service } else { alone })
             })
         });
         let found: Vec<_> = found.collect();
-        let endpoint = |(address, name, kind)| self.endpoint(address, upstream, name, kind);
+        let endpoint = |(address, name, behind)| self.endpoint(address, upstream, name, behind);
         found.into_iter().map(endpoint).collect()
     }
 
-    /// The endpoint with this address, way to be spoken to, and name that it must prove.
+    /// The endpoint with this address, way to be spoken to, name that it must prove, and who answers there.
     fn endpoint(
         &mut self,
         address: SocketAddr,
         upstream: &Arc<Upstream>,
         server_name: Option<ServerName<'static>>,
-        (of_name, is_standby): (bool, bool),
+        behind: Behind,
     ) -> Arc<Endpoint> {
-        let identity = self.identity(address, upstream, server_name.as_ref());
+        let identity = self.identity(address, upstream, server_name.as_ref(), behind);
         if let Some(known) = self.endpoints.get(&identity).and_then(Weak::upgrade)
             // The address of a dropped upstream may have been given out again, and hashes may meet.
             && Arc::ptr_eq(&known.upstream, upstream)
-            && (known.address, known.server_name.as_deref()) == (address, server_name.as_ref())
+            && (known.address, known.server_name.as_deref(), known.behind)
+                == (address, server_name.as_ref(), behind)
         {
             return known;
         }
@@ -275,8 +279,7 @@ impl Builder {
             address,
             upstream: Arc::clone(upstream),
             server_name: server_name.map(Box::new),
-            of_name,
-            is_standby,
+            behind,
             healthy: AtomicBool::new(true),
         });
         self.next_id += 1;
@@ -295,8 +298,8 @@ impl Builder {
     /// Says that these endpoints have left the table.
     pub fn released(&mut self, endpoints: &[Arc<Endpoint>]) {
         let identities = endpoints.iter().map(|endpoint| {
-            let Endpoint { address, upstream, server_name, .. } = &**endpoint;
-            (self.identity(*address, upstream, server_name.as_deref()), LOOKS)
+            let Endpoint { address, upstream, server_name, behind, .. } = &**endpoint;
+            (self.identity(*address, upstream, server_name.as_deref(), *behind), LOOKS)
         });
         let identities: Vec<_> = identities.collect();
         self.released.extend(identities);
@@ -329,8 +332,9 @@ impl Builder {
         address: SocketAddr,
         upstream: &Arc<Upstream>,
         server_name: Option<&ServerName<'static>>,
+        behind: Behind,
     ) -> u64 {
-        self.hasher.hash_one((address, Arc::as_ptr(upstream).addr(), server_name))
+        self.hasher.hash_one((address, Arc::as_ptr(upstream).addr(), server_name, behind))
     }
 
     /// Whether a service must be spoken to in another way than before, though its settings are the same: a file of

@@ -212,7 +212,7 @@ impl Service {
     /// Whether what the table has of its baseline are addresses that others stand behind, and not they themselves.
     pub fn hides_its_pods(&self) -> bool {
         let baseline = self.baseline.as_deref().unwrap_or_default();
-        !baseline.is_empty() && baseline.iter().all(|endpoint| endpoint.of_name)
+        !baseline.is_empty() && baseline.iter().all(|endpoint| endpoint.behind != Behind::One)
     }
 }
 
@@ -227,13 +227,22 @@ pub struct Endpoint {
     pub upstream: Arc<Upstream>,
     /// The name that its certificate must have.
     pub server_name: Option<Box<rustls_pki_types::ServerName<'static>>>,
-    /// Whether others stand behind it, in turn: it is an address of a name, or of the service itself.
-    pub(crate) of_name: bool,
-    /// Whether it is an address of the service itself, behind which the cluster keeps its own list of pods. Beside the pods
-    /// that the table knows it is the last resort: the table may be old, and they gone.
-    pub(crate) is_standby: bool,
+    /// Who answers there.
+    pub(crate) behind: Behind,
     /// What the active check says; `true` where there is none.
     pub(crate) healthy: AtomicBool,
+}
+
+/// Who answers at the address of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Behind {
+    /// One process, or pod.
+    One,
+    /// Those that a name stands for, in turn.
+    Name,
+    /// The pods of the service, of which the cluster keeps its own list. Beside pods that the table knows it is the last
+    /// resort: the table may be old, and they gone.
+    Service,
 }
 
 impl Endpoint {

@@ -1,8 +1,10 @@
 //! Which service: host and path with the key taken out, and paths that two servers read differently.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use proptest::prelude::*;
+use sidetrack_config::model::Config;
 
 use crate::fixture::{ESTATE, decided, estate, estate_with, key, service_of, table};
 use crate::head::PlainHead;
@@ -178,6 +180,24 @@ fn a_preview_that_leaves_takes_its_names_with_it() {
     );
     table.insert(left).unwrap();
     assert_eq!(decided(&PlainHead::get("demo.api.preview.localhost"), &table), "checkout@42 fork");
+}
+
+#[test]
+fn an_address_that_turns_out_to_be_the_service_s_own_is_no_pod_any_more() {
+    let text = "listeners: [{address: 127.0.0.1:0}]\nservices: {shop: {baseline: [10.96.0.1:80]}}";
+    let mut config = sidetrack_config::parse(Path::new("test.yaml"), text).unwrap().config;
+    let mut builder = Builder::new(1);
+    let mut baseline = |config: &Config| {
+        let table = Table::new(1, builder.estate(config).unwrap());
+        let service = table.estate.service("shop").unwrap();
+        (service.hides_its_pods(), Arc::clone(&service.baseline.as_deref().unwrap()[0]))
+    };
+    let (hides, before) = baseline(&config);
+    assert!(!hides);
+    assert!(Arc::ptr_eq(&before, &baseline(&config).1), "the same address, and so its connections");
+    config.services[0].addresses = vec!["10.96.0.1:80".parse().unwrap()];
+    let (hides, now) = baseline(&config);
+    assert!(hides && now.id != before.id);
 }
 
 #[test]

@@ -121,10 +121,23 @@ fn two_lists_of_keys_are_none() {
     }
     assert_eq!(memory.recall(&trace(9), LIFE, now), Recall::Ambiguous);
     assert_eq!(memory.ambiguous.get(), 1);
-    // The low half of two traces.
-    let _ = memory.came_in(&trace(HIGH | 5), said(&["42"]), &context, now);
-    let _ = memory.came_in(&trace(6 << 64 | 5), said(&["42"]), &context, now);
-    assert_eq!(memory.recall(&trace(HIGH | 5), LIFE, now), Recall::Ambiguous);
+}
+
+#[test]
+fn two_traces_with_one_low_half_say_what_both_say() {
+    let (now, context) = (Instant::now(), context(10));
+    let (one, other) = (HIGH | 5, 6 << 64 | 5);
+    for (keys, expected) in [("42", known(&["42"])), ("57", Recall::Ambiguous)] {
+        let memory = Memory::new(now);
+        let _ = memory.came_in(&trace(one), said(&["42"]), &context, now);
+        let _ = memory.came_in(&trace(other), said(&[keys]), &context, now);
+        for id in [one, other, 5] {
+            assert_eq!(memory.recall(&trace(id), LIFE, now), expected, "{id:x}");
+        }
+        // One of them without a key.
+        let _ = memory.came_in_unkeyed(&trace(other), &context, now);
+        assert_eq!(memory.recall(&trace(5), LIFE, now), Recall::Ambiguous);
+    }
 }
 
 #[test]
