@@ -73,11 +73,13 @@ class Namespaces:
             self.within(where, "ip", "link", "set", device, "up")
         self.within(name, "ip", "link", "set", "lo", "up")
         self.within(name, "ip", "route", "add", "default", "via", f"{net}.1")
-        # An app asks for names where each asks first; `ip netns exec` puts this file there.
+        # An app asks for names where each asks first; `ip netns exec` puts these files there.
         names = "".join(f"{address} {service}\n" for service, address in self.services.items())
         folder = pathlib.Path("/etc/netns") / name
         folder.mkdir(parents=True)
         (folder / "hosts").write_text(f"127.0.0.1 localhost\n{names}")
+        # Who asks for more than that is told at once that nobody answers, and does not wait for it.
+        (folder / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
         return f"{net}.2"
 
     def name_services(self, names):

@@ -202,8 +202,10 @@ class Errors(GrpcCase):
         for stub in self.stubs():
             greeter = self.backends["fork"].greeter
             greeter.cancelled = concurrent.futures.Future()
+            # Once connected, a call is with its service long before its time is over.
+            stub.Unary(messages.Word(text="hello"), metadata=KEY, timeout=PATIENCE)
             with self.assertRaises(grpc.RpcError) as caught:
-                stub.Unary(messages.Word(text="sleep"), metadata=KEY, timeout=1)
+                stub.Unary(messages.Word(text="sleep"), metadata=KEY, timeout=3)
             self.assertEqual(caught.exception.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
             greeter.cancelled.result(PATIENCE)
 

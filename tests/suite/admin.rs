@@ -168,6 +168,9 @@ async fn a_client_cannot_invent_series() {
     }
     world.send(get(D, "/api/checkout")).await;
     world.send(get("nowhere.test", "/")).await;
+    // A request is counted when its answer has been sent.
+    eventually("all are counted", async || world.metrics().await.sum("sidetrack_requests_total", &[]) == 5.0)
+        .await;
     let before = world.metrics().await;
     let mut conn = world.http1().await;
     for number in 0..50 {

@@ -72,6 +72,11 @@ const IN_BETWEEN: u64 = 48 << 20;
 async fn a_slow_reader_slows_the_upstream_down() {
     let world = World::standard().await;
     for mut conn in connections(&world).await {
+        // The request of the connection before is counted when its record ends.
+        sidetrack_tests::eventually("nothing is in flight", async || {
+            world.metrics().await.sum("sidetrack_requests_in_flight", &[]) == 0.0
+        })
+        .await;
         let before = world.metrics().await.sum("sidetrack_response_bytes_total", &[]);
         let memory = world.resident();
         let opened = conn.open(get(D, "/").act(&format!("stream {}", 256 << 20))).await.unwrap();

@@ -179,6 +179,7 @@ async fn a_snapshot_in_parts_is_one_table() {
     controller.say(&json!({"delta": {"from": 1, "to": 2, "hash": "0"}}).to_string());
     eventually("it asks anew", async || controller.asked().len() > 1).await;
     assert_eq!(answers(&world, Some("42")).await, "shop-42");
+    on_disk(&world, "preview/42").await;
     let world = killed(world, &controller).await;
     assert_eq!(answers(&world, Some("42")).await, "shop-42");
 }
@@ -269,6 +270,7 @@ async fn a_torn_or_broken_file_costs_only_what_is_broken() {
 #[tokio::test]
 async fn killed_while_it_writes() {
     let (mut world, mut controller) = followed().await;
+    on_disk(&world, "preview/42").await;
     for round in 0..3 {
         // A burst that is still being written when the process ends.
         for number in 0..300 {
@@ -295,7 +297,10 @@ async fn silence_is_taken_for_death() {
     eventually("it asks again", async || controller.asked().len() > 1).await;
     assert!(controller.asked()[1].resumes(), "what it has is good");
     assert_eq!(answers(&world, Some("42")).await, "shop-42");
-    assert!(world.stderr().iter().any(|line| line.contains("nothing was heard for 15s")));
+    eventually("the log says why", async || {
+        world.stderr().iter().any(|line| line.contains("nothing was heard for 15s"))
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ async fn odd(upstream: &RawUpstream, protocol: &str) -> World {
     let mut estate = Estate::standard().await;
     estate.service(
         "odd",
-        json!({"baseline": [upstream.endpoint()], "protocol": protocol, "timeouts": {"idle": "500ms"}}),
+        json!({"baseline": [upstream.endpoint()], "protocol": protocol, "timeouts": {"idle": "2s"}}),
     );
     estate.route(ODD, "/", "odd");
     // Each worker has connections of its own.
@@ -323,7 +323,7 @@ async fn a_slow_reader_is_no_stalled_service() {
     raw.write(format!("GET / HTTP/1.1\r\nHost: {ODD}\r\n\r\n")).await;
     raw.head().await.unwrap();
     // Longer than the service may be silent.
-    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let body = within("the body", raw.exactly(LARGE + 5)).await;
     assert!(body.is_some_and(|body| body.ends_with(b"whole")));
 }

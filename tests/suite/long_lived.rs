@@ -277,7 +277,7 @@ async fn an_endpoint_that_is_ill_is_no_change() {
     estate.service(
         "api",
         json!({"baseline": [service],
-        "healthCheck": {"path": "/healthz", "interval": "100ms", "timeout": "100ms"}}),
+        "healthCheck": {"path": "/healthz", "interval": "100ms"}}),
     );
     estate.route(HOST, "/", "api");
     estate.config["limits"] = json!({"decisionDrain": "100ms"});

@@ -252,7 +252,7 @@ async fn health_checks_take_an_endpoint_out_and_back() {
 #[tokio::test]
 async fn an_upstream_that_takes_too_long() {
     let mut estate = Estate::standard().await;
-    estate.config["services"]["shop"]["timeouts"] = json!({"response": "200ms"});
+    estate.config["services"]["shop"]["timeouts"] = json!({"response": "2s"});
     let world = estate.start().await;
     world.send(get(D, "/").act("hold")).await.failed(504, "upstream_timeout");
     world.send(get(D, "/")).await.came_from("shop");

@@ -177,7 +177,7 @@ async fn a_waypoint_lets_unknown_keys_pass() {
 #[tokio::test]
 async fn an_expired_preview_is_gone() {
     let mut estate = Estate::standard().await;
-    estate.preview("42")["ttl"] = "1s".into();
+    estate.preview("42")["ttl"] = "5s".into();
     let world = estate.start().await;
     world.send(get(D, "/api/checkout").key("42")).await.came_from("checkout-42");
     eventually("the preview has expired", async || {

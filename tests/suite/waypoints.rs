@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use sidetrack_tests::{
-    Conn, Controller, Estate, Raw, RawUpstream, Upstream, World, eventually, free_port, get,
+    Conn, Controller, Estate, Raw, RawUpstream, Upstream, World, eventually, free_port, get, within,
 };
 
 use crate::D;
@@ -107,7 +107,7 @@ async fn ask(address: SocketAddr, key: &str) -> String {
 
 #[tokio::test]
 async fn a_port_is_open_before_its_version_is_acknowledged_and_closes_with_it() {
-    let (_world, controller) = followed().await;
+    let (world, controller) = followed().await;
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let id = format!("port/shop/{}", address.port());
     controller.set(&id, port_item(address.port()));
@@ -117,11 +117,16 @@ async fn a_port_is_open_before_its_version_is_acknowledged_and_closes_with_it() 
 
     // Who is connected when it closes is served, told to go, and finds nobody there afterwards.
     let mut kept = Conn::http1(address).await.unwrap();
-    kept.send(get("payment", "/")).await.came_from("payment");
+    let calling = tokio::spawn(async move {
+        kept.send(get("payment", "/").act("hold")).await.came_from("payment");
+        kept
+    });
+    world.of("payment").holding(1).await;
     controller.remove(&id);
     assert_eq!(controller.acknowledged().await, Value::Null);
     eventually("nobody new comes in", async || Conn::http1(address).await.is_err()).await;
-    kept.send(get("payment", "/")).await.came_from("payment");
+    world.of("payment").release();
+    let mut kept = within("the answer", calling).await.unwrap();
     eventually("the old connection ends", async || {
         kept.is_closed() || kept.try_send(get("payment", "/")).await.is_err()
     })

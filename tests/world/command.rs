@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
-use crate::wait::within;
+use crate::wait::{PATIENCE, within_time};
 
 /// What a command said, and how it ended.
 #[derive(Debug)]
@@ -27,6 +28,11 @@ pub fn binary() -> PathBuf {
 
 /// Runs `sidetrack` with `arguments` in `folder` and waits for its end.
 pub async fn run(folder: &Path, arguments: &[&str]) -> Output {
+    run_for(folder, arguments, PATIENCE).await
+}
+
+/// The same for a command that may take its time.
+pub async fn run_for(folder: &Path, arguments: &[&str], time: Duration) -> Output {
     let command = tokio::process::Command::new(binary())
         .args(arguments)
         .current_dir(folder)
@@ -34,7 +40,7 @@ pub async fn run(folder: &Path, arguments: &[&str]) -> Output {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = within(&format!("sidetrack {}", arguments.join(" ")), command).await.unwrap();
+    let output = within_time(&format!("sidetrack {}", arguments.join(" ")), time, command).await.unwrap();
     Output {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8(output.stdout).unwrap(),

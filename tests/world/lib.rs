@@ -31,7 +31,7 @@ pub use body::{Body, Feed, empty, feed, full, pattern};
 pub use call::{Call, delete, get, post, put, request};
 pub use certs::{Ca, Identity, roots_of};
 pub use client::{Conn, Opened, Roots};
-pub use command::{Output, binary, run};
+pub use command::{Output, binary, run, run_for};
 pub use controller::{Asked, Controller};
 pub use early::early_answers;
 pub use estate::{Estate, World};

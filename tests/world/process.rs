@@ -62,6 +62,13 @@ impl Process {
         Self::run(shell, arguments, folder, &[])
     }
 
+    /// The same, without room from the first moment; pipes have no such limit.
+    pub fn start_full(arguments: &[&str], folder: &Path) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' XFSZ; ulimit -S -f 0; exec \"$0\" \"$@\""]).arg(binary());
+        Self::run(shell, arguments, folder, &[])
+    }
+
     fn run(mut command: Command, arguments: &[&str], folder: &Path, environment: &[(&str, &str)]) -> Self {
         command.args(arguments).current_dir(folder).env_remove("SIDETRACK_LOG");
         command.envs(environment.iter().copied());

@@ -132,9 +132,16 @@ impl Call {
 /// The requests that are open.
 #[derive(Debug, Default)]
 pub struct Opened {
-    /// With the high half of a trace id beside the request: of two traces the low ones may be the same.
-    by_id: DashMap<Name, SmallVec<[(u64, Arc<Inbound>); 1]>, RandomState>,
+    by_id: DashMap<Name, SmallVec<[OfName; 1]>, RandomState>,
     count: AtomicUsize,
+}
+
+/// A request under one of its names.
+#[derive(Debug)]
+struct OfName {
+    /// The high half of the trace id: of two traces the low ones may be the same.
+    high: u64,
+    inbound: Arc<Inbound>,
 }
 
 /// A request that is remembered for as long as this lives.
@@ -150,7 +157,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         for id in &self.ids {
             self.opened.by_id.remove_if_mut(&id.name, |_, all| {
-                all.retain(|(_, other)| !Arc::ptr_eq(other, &self.inbound));
+                all.retain(|other| !Arc::ptr_eq(&other.inbound, &self.inbound));
                 all.is_empty()
             });
         }
@@ -171,7 +178,7 @@ impl Opened {
             let mut all = self.by_id.entry(id.name.clone()).or_default();
             let has_room = all.len() < OF_ONE_ID;
             if has_room {
-                all.push((id.high, Arc::clone(&inbound)));
+                all.push(OfName { high: id.high, inbound: Arc::clone(&inbound) });
             }
             is_full |= !has_room;
             has_room
@@ -185,7 +192,7 @@ impl Opened {
     pub fn call(&self, ids: &Ids, hop: u64, parent: u64) -> Option<Call> {
         ids.iter().find_map(|id| {
             let all = self.by_id.get(&id.name)?;
-            let mut all = all.iter().filter(|(high, _)| agree(*high, id.high)).map(|(_, inbound)| inbound);
+            let mut all = all.iter().filter(|one| agree(one.high, id.high)).map(|one| &one.inbound);
             let said = all.clone().find(|one| hop != 0 && one.hop == hop);
             let said = said.or_else(|| all.clone().find(|one| one.parent == parent)).or_else(|| all.next());
             said.cloned().map(Call::begin)

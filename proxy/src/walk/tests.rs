@@ -195,8 +195,8 @@ fn a_backend_that_is_not_there_is_500() {
 fn time_outs_bound_the_head_and_the_whole_answer() {
     let timeouts = |of: Value| json!({ "timeouts": of });
     let world = World::new(&[
-        with(route("backend", "backend.test", to("two")), timeouts(json!({"backendRequest": 150}))),
-        with(route("whole", "whole.test", to("two")), timeouts(json!({"request": 150}))),
+        with(route("backend", "backend.test", to("two")), timeouts(json!({"backendRequest": 500}))),
+        with(route("whole", "whole.test", to("two")), timeouts(json!({"request": 500}))),
         with(route("none", "none.test", to("two")), timeouts(json!({"request": 0, "backendRequest": 0}))),
     ]);
     for fields in ["", "X-PR-ID: 42\r\n"] {
@@ -205,11 +205,11 @@ fn time_outs_bound_the_head_and_the_whole_answer() {
             let answer = world.ask("GET", host, "/slow-head", fields);
             assert_eq!(answer.status, 504, "{host}: {}", answer.body);
             assert!(
-                answer.body.contains("upstream_timeout") && answer.body.contains("150ms"),
+                answer.body.contains("upstream_timeout") && answer.body.contains("500ms"),
                 "{}",
                 answer.body
             );
-            assert!(begun.elapsed() >= Duration::from_millis(150), "{host}");
+            assert!(begun.elapsed() >= Duration::from_millis(500), "{host}");
         }
         let cut = world.ask("GET", "whole.test", "/slow-body", fields);
         assert_eq!((cut.status, cut.is_whole()), (200, false), "the body is cut: {}", cut.body);

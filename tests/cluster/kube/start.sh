@@ -75,17 +75,17 @@ echo $! >>pids
 echo $! >>pids
 
 ask() { curl -fsS --cacert ca.crt --cert admin.crt --key admin.key "$server$1" >/dev/null 2>&1; }
-# until_it_answers PATH: for 60 s at most, and only while every process lives.
+# until_it_answers PATH: for 240 s at most, since several clusters may start at once; and only while every process lives.
 until_it_answers() {
     local pid
-    for _ in $(seq 600); do
+    for _ in $(seq 2400); do
         ask "$1" && return
         while read -r pid; do
             kill -0 "$pid" || { echo "process $pid ended" >&2; return 1; }
         done <pids
         sleep 0.1
     done
-    echo "$1 does not answer after 60 s" >&2
+    echo "$1 does not answer after 240 s" >&2
     return 1
 }
 until_it_answers /readyz

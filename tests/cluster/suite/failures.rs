@@ -1,10 +1,11 @@
 //! What fails in a cluster, one thing at a time; each scenario has a cluster of its own to break.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use sidetrack_cluster_tests::{Cluster, Estate, Release, Space, until};
-use sidetrack_tests::{Gateway, eventually, get};
+use sidetrack_tests::{Gateway, PATIENCE, eventually, get};
 
 use crate::forks::from;
 use crate::keyless::Keyless;
@@ -31,15 +32,28 @@ pub(crate) async fn the_api_server_is_killed_and_comes_back(_: Arc<Estate>) {
     cluster.kill_api().await;
     for _ in 0..100 {
         release.gateway.send(get(HOST, "/").key("42")).await.came_from("shop:pr-42");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     for controller in &release.controllers {
         assert_eq!(controller.page("/livez").await.unwrap().status, 200);
     }
     cluster.restart_api().await;
     space.fork("shop", "43").await;
+    // Whoever makes pods has waited longer and longer between two tries, up to a minute; that is the cluster's time.
+    tokio::time::timeout(4 * PATIENCE, async {
+        while !has_ready_pods(&space, "shop-pr-43").await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await
+    .expect("the cluster makes the pods of a fork");
     release.until("a new fork is routed", || get(HOST, "/").key("43"), from("shop:pr-43")).await;
     keyless.end().await;
+}
+
+async fn has_ready_pods(space: &Space, app: &str) -> bool {
+    let pods = space.pods(app).await;
+    !pods.is_empty() && pods.iter().all(is_ready)
 }
 
 fn is_ready(pod: &serde_json::Value) -> bool {
@@ -59,8 +73,7 @@ pub(crate) async fn every_watch_is_closed_with_410_gone(_: Arc<Estate>) {
     space.fork("shop", "43").await;
     // Ready, and written down as such: what this is about is what the controller hears, not how fast a node is.
     eventually("the pods have changed", async || {
-        let pods = space.pods("shop-pr-43").await;
-        space.pods("shop-pr-42").await.is_empty() && !pods.is_empty() && pods.iter().all(is_ready)
+        space.pods("shop-pr-42").await.is_empty() && has_ready_pods(&space, "shop-pr-43").await
     })
     .await;
     cluster.kill_api().await;

@@ -16,8 +16,9 @@ const SPACE: &str = "beside";
 const FRONTEND: &str = "frontend.preview.example.com";
 const SHIPPING: &str = "shipping.preview.example.com";
 const BASELINE: [&str; 3] = ["frontend@baseline", "payment@baseline", "ledger@baseline"];
-/// How long it may take until a fork whose pod is ready gets requests, on a busy machine.
-const MOMENTS: Duration = Duration::from_secs(5);
+/// How long it may take until a fork whose pod is ready gets requests, on a busy machine; its EndpointSlice alone was seen to
+/// take four seconds.
+const MOMENTS: Duration = Duration::from_secs(15);
 
 /// A release with sidecars and no waypoints, and in the namespace `beside` the estate `frontend -> payment -> ledger`, and
 /// `shipping -> payment`, all of whose pods ask for sidecars; `shipping` for one without privilege.

@@ -55,7 +55,7 @@ impl Inside {
     }
 
     async fn ready(&self, key: &str) {
-        let said = self.install.wait(key, "60s").await;
+        let said = self.install.wait(key, Duration::from_secs(120)).await;
         assert_eq!(said.code, 0, "{said:?}\n{}", self.controller.process.stderr().join("\n"));
     }
 
@@ -281,7 +281,7 @@ pub(crate) async fn without_waypoints_its_own_pods_serve(_: Arc<Estate>) {
     inside.space.endpoints("checkout", 1).await;
     let callers = Callers::start(kube, SHOP, "checkout:main").await;
     callers.called(20).await;
-    let said = inside.install.wait("42", "1s").await;
+    let said = inside.install.wait("42", Duration::from_secs(1)).await;
     assert!(said.code != 0 && said.stderr.contains("NotInterposed"), "{said:?}");
     kube.delete("ResourceQuota", "shop", "none").await;
     // What has failed so often waits long until it tries again; another one does not.
@@ -314,8 +314,7 @@ pub(crate) async fn connections_that_are_kept_need_a_waypoint_that_stays(_: Arc<
     let always = json!({"metadata": {"annotations": {"sidetrack.dev/waypoint": "always"}}});
     inside.space.kube.patch("Service", "shop", "checkout", always).await;
     inside.turned(true).await;
-    // Until the node that is late knows it, too.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    callers.turned().await;
     let mut kept = callers.connect().await;
     kept.send(get("checkout", "/").key("43")).await.came_from("checkout:main");
     let name = inside.space.fork("checkout", "43").await;
@@ -384,6 +383,6 @@ pub(crate) async fn the_guard_goes_by_what_the_service_was(_: Arc<Estate>) {
     inside.space.unguard().await;
     eventually("the webhook is not asked", async || inside.space.kube.try_create(&wrong).await.is_ok()).await;
     inside.space.kube.told("shop", "leak", "Leaks").await;
-    let said = inside.install.wait("43", "1s").await;
+    let said = inside.install.wait("43", Duration::from_secs(1)).await;
     assert!(said.code != 0 && said.stderr.contains("Leaks"), "{said:?}");
 }

@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use crate::api::Kube;
 use crate::kubelet::Kubelet;
 
-/// How long an API server may take to start.
-const API_PATIENCE: Duration = Duration::from_secs(60);
+/// How long an API server may take to start: several do so at once. As in start.sh.
+const API_PATIENCE: Duration = Duration::from_secs(240);
 
 /// A running API server with etcd and, by default, the controller manager and a node. All of it ends with its value.
 pub struct Cluster {

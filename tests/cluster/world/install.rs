@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sidetrack_tests::{
-    Ca, Conn, Gateway, Identity, Metrics, Output, Process, Reply, eventually, get, roots_of, run,
+    Ca, Conn, Gateway, Identity, Metrics, Output, PATIENCE, Process, Reply, eventually, get, roots_of,
+    run_for,
 };
 
 use crate::api::Kube;
@@ -221,12 +223,13 @@ impl Install {
     }
 
     /// Runs `sidetrack wait KEY` as a job of CI would: with a service account that may read Previews and nothing else.
-    pub async fn wait(&self, key: &str, timeout: &str) -> Output {
+    pub async fn wait(&self, key: &str, timeout: Duration) -> Output {
         let url = format!("https://sidetrack-controller.{}:8443", self.domain);
         let (ca, token) = (self.path("gateway/ca.crt"), self.path("ci/token"));
-        let arguments = ["wait", key, "--timeout", timeout, "--controller", &url];
+        let seconds = format!("{}s", timeout.as_secs());
+        let arguments = ["wait", key, "--timeout", &seconds, "--controller", &url];
         let files = ["--controller-ca", ca.to_str().unwrap(), "--token-file", token.to_str().unwrap()];
-        run(&self.folder, &[&arguments[..], &files[..]].concat()).await
+        run_for(&self.folder, &[&arguments[..], &files[..]].concat(), timeout + PATIENCE).await
     }
 
     /// Does what the chart has Helm do before it removes the release: starts what the hook's Job does, with the rights of

@@ -102,8 +102,7 @@ async fn a_start_on_a_full_disk() {
     estate.save();
     let file = estate.file();
     let arguments = ["gateway", "-c", file.to_str().unwrap()];
-    let mut process = sidetrack_tests::Process::start_limited(&arguments, &estate.folder());
-    process.limit_files(Some(0));
+    let mut process = sidetrack_tests::Process::start_full(&arguments, &estate.folder());
     process.says("ready generation=").await;
     process.says("the lives of previews can't be kept").await;
 }

@@ -193,8 +193,8 @@ async fn a_connection_on_which_nothing_goes_ends() {
     let server = RawUpstream::start(async |mut raw: Raw, _| drop(raw.rest().await)).await;
     for protocol in ["detect", "tcp"] {
         let (_estate, sidecar) = before(&[server.endpoint()], protocol, json!({"idle": "300ms"})).await;
-        let mut raw = Raw::connect(sidecar.address()).await;
         let began = std::time::Instant::now();
+        let mut raw = Raw::connect(sidecar.address()).await;
         assert_eq!(raw.rest().await, "", "{protocol}");
         assert!((Duration::from_millis(250)..PATIENCE).contains(&began.elapsed()), "{:?}", began.elapsed());
     }

@@ -10,11 +10,11 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use super::{CLIENTS, Client, beside, host};
 
 /// The time-outs of these services.
-const LIMIT: Duration = Duration::from_millis(400);
+const LIMIT: Duration = Duration::from_secs(2);
 /// Beyond them: what a busy machine may need.
 const SLACK: Duration = Duration::from_secs(5);
 /// From byte to byte of what drips.
-const DROP: Duration = Duration::from_millis(40);
+const DROP: Duration = Duration::from_millis(200);
 
 /// What must become of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,7 +185,7 @@ async fn each_in_its_time() {
             two.push((name, http2(what).await, fate, client));
         }
     }
-    let times = json!({"connect": "400ms", "response": "400ms", "idle": "400ms"});
+    let times = json!({"connect": "2s", "response": "2s", "idle": "2s"});
     let of = |protocol: &str| json!({"protocol": protocol, "timeouts": times});
     let mut services = vec![
         ("queue1", full.clone(), of("http1")),

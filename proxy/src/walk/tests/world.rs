@@ -31,7 +31,7 @@ use crate::worker::{Shared, Worker};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long an upstream takes where it is asked to be slow; many times the time-out that cuts it.
-const SLOW: Duration = Duration::from_millis(600);
+const SLOW: Duration = Duration::from_secs(2);
 
 /// A worker with services `one` and `two`, the preview 42 with a fork of `two`, and upstreams for all three.
 pub(super) struct World {

@@ -61,7 +61,7 @@ impl Shared {
         if reply.status != 200 || reply.header("x-upstream") != Some(self.upstream) {
             return Err(at(&format!("{reply:?}")));
         }
-        self.through.fetch_add(usize::from((15_200..16_200).contains(&endpoint.port())), Ordering::Relaxed);
+        self.through.fetch_add(usize::from(is_of_waypoint(&endpoint)), Ordering::Relaxed);
         Ok(())
     }
 }
@@ -106,6 +106,16 @@ impl Callers {
         eventually("calls are made", async || self.shared.calls.load(Ordering::Relaxed) >= until).await;
     }
 
+    /// Waits until nodes that are late know waypoints alone.
+    pub(super) async fn turned(&self) {
+        eventually("all callers come to waypoints", async || {
+            let seen = self.shared.seen.lock().unwrap();
+            let old = seen.iter().rev().find(|(at, _)| at.elapsed() >= LATE[1]);
+            old.is_some_and(|(_, all)| !all.is_empty() && all.iter().all(is_of_waypoint))
+        })
+        .await;
+    }
+
     /// A connection to an endpoint of this moment, to be kept.
     pub(super) async fn connect(&self) -> Conn {
         Conn::http1(self.shared.endpoint(Duration::ZERO).unwrap()).await.unwrap()
@@ -131,6 +141,11 @@ impl Callers {
         );
         (self.shared.through.load(Ordering::Relaxed), calls)
     }
+}
+
+/// By the ports that waypoints have for Services.
+fn is_of_waypoint(endpoint: &SocketAddr) -> bool {
+    (15_200..16_200).contains(&endpoint.port())
 }
 
 /// The ready endpoints of a Service by its slices.
