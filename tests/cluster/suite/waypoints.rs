@@ -310,11 +310,13 @@ pub(crate) async fn connections_that_are_kept_need_a_waypoint_that_stays(_: Arc<
     callers.call(get("checkout", "/").key("42")).await.came_from("checkout:pr-42");
     inside.space.kube.delete("Deployment", "shop", "checkout-pr-42").await;
     inside.turned(false).await;
+    // What the Service says, its EndpointSlices say later.
+    callers.know(false).await;
 
     let always = json!({"metadata": {"annotations": {"sidetrack.dev/waypoint": "always"}}});
     inside.space.kube.patch("Service", "shop", "checkout", always).await;
     inside.turned(true).await;
-    callers.turned().await;
+    callers.know(true).await;
     let mut kept = callers.connect().await;
     kept.send(get("checkout", "/").key("43")).await.came_from("checkout:main");
     let name = inside.space.fork("checkout", "43").await;

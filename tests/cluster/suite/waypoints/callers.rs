@@ -106,12 +106,17 @@ impl Callers {
         eventually("calls are made", async || self.shared.calls.load(Ordering::Relaxed) >= until).await;
     }
 
-    /// Waits until nodes that are late know waypoints alone.
-    pub(super) async fn turned(&self) {
-        eventually("all callers come to waypoints", async || {
+    /// Waits until every node, however late, knows waypoints alone; or none of them.
+    pub(super) async fn know(&self, waypoints: bool) {
+        eventually(&format!("all callers come to waypoints: {waypoints}"), async || {
             let seen = self.shared.seen.lock().unwrap();
-            let old = seen.iter().rev().find(|(at, _)| at.elapsed() >= LATE[1]);
-            old.is_some_and(|(_, all)| !all.is_empty() && all.iter().all(is_of_waypoint))
+            // All that was known since the latest of them last looked, and what it saw then.
+            let fresh = seen.iter().rev().take_while(|(at, _)| at.elapsed() < LATE[1]).count();
+            let known: Vec<_> = seen.iter().rev().take(fresh + 1).map(|(_, all)| all).collect();
+            let fits = |all: &&Vec<SocketAddr>| {
+                !all.is_empty() && all.iter().all(|one| is_of_waypoint(one) == waypoints)
+            };
+            known.len() > fresh && known.iter().all(fits)
         })
         .await;
     }
