@@ -76,26 +76,37 @@ def opened(arguments):
 
 
 def read_arguments():
-    jobs = "\n".join(f"  {name:6} {what}" for name, what in JOBS.items())
-    parser = argparse.ArgumentParser(description=f"{__doc__}\n\njobs:\n{jobs}", formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", default=",".join(JOBS))
+    parser = options(__doc__, JOBS, connections=64, rate=4000)
     parser.add_argument("--targets", default="sidetrack,haproxy,nginx,relay", help="relay only carries bytes, in h1")
     parser.add_argument("--peers", action="store_true", help="nginx and HAProxy in scale and idle too")
     parser.add_argument("--log", action="store_true", help="sidetrack with its access log in h1 too")
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--seconds", type=int, default=4, help="length of one measurement")
-    parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--routes", type=int, default=1000, help="pairs of service and PR")
     parser.add_argument("--sizes", default="10,1000,10000,100000", help="routes in scale")
-    parser.add_argument("--rate", type=int, default=4000, help="requests/s for the latencies of h1; 0: none")
+    return checked(parser, JOBS, ("h2load", "nghttp", "nginx", "haproxy", "openssl", "taskset"))
+
+
+def options(about, jobs, connections, rate):
+    """A parser of what every bench of load can be told."""
+    listed = "\n".join(f"  {name:6} {what}" for name, what in jobs.items())
+    parser = argparse.ArgumentParser(description=f"{about}\n\njobs:\n{listed}", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", default=",".join(jobs))
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--seconds", type=int, default=4, help="length of one measurement")
+    parser.add_argument("--connections", type=int, default=connections)
+    parser.add_argument("--rate", type=int, default=rate, help="requests/s for the latencies; 0: none")
     parser.add_argument("--sidetrack", default=os.environ.get("SIDETRACK", "target/release/sidetrack"))
     parser.add_argument("--quiet", type=float, default=0.1, help="cores of other work above which a round waits")
     parser.add_argument("--patience", type=float, default=60, help="seconds that a round waits for quiet at most")
     parser.add_argument("--json", help="file for all figures")
+    return parser
+
+
+def checked(parser, jobs, programs):
+    """What was said, and whether all that it needs is there."""
     arguments = parser.parse_args()
-    if unknown := set(arguments.jobs.split(",")) - set(JOBS):
+    if unknown := set(arguments.jobs.split(",")) - set(jobs):
         parser.error(f"no such job: {', '.join(unknown)}")
-    for program in ("h2load", "nghttp", "nginx", "haproxy", "openssl", "taskset"):
+    for program in programs:
         if not find(program):
             sys.exit(f"{program} is missing; apt-get install nginx haproxy nghttp2-client openssl util-linux")
     return arguments
@@ -298,15 +309,19 @@ class Bench:
         """Microseconds until an answer, at a rate that no target finds hard."""
         # A load generator writes on where the last one ended.
         for number in range(len(pairs)):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.times(number))
+            self.forget_times(number)
         self.load(place, pairs, self.arguments.seconds, self.arguments.rate)
-        times = []
-        for number in range(len(pairs)):
-            with open(self.times(number)) as lines:
-                times += [int(line.split("\t")[2]) for line in lines]
-        cuts = statistics.quantiles(times, n=100)
-        return {"p50_us": round(cuts[49]), "p99_us": round(cuts[98]), "at_rate": round(len(times) / self.arguments.seconds)}
+        times = [time for number in range(len(pairs)) for time in self.taken(number)]
+        return middle_and_worst(times) | {"at_rate": round(len(times) / self.arguments.seconds)}
+
+    def forget_times(self, number):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.times(number))
+
+    def taken(self, number):
+        """Microseconds that each request of a load generator took."""
+        with open(self.times(number)) as lines:
+            return [int(line.split("\t")[2]) for line in lines]
 
     def idle(self, place, process, pair):
         """Memory for a client that has asked once and stays. What the kernel holds for its socket is not in it."""
@@ -357,6 +372,11 @@ def counted(place, text):
     done, right = (int(match.group(1)) if match else 0 for match in (done, right))
     # It may count an answer whose stream is not done yet.
     return [right, max(0, done - right), 0]
+
+
+def middle_and_worst(times):
+    cuts = statistics.quantiles(times, n=100)
+    return {"p50_us": round(cuts[49]), "p99_us": round(cuts[98])}
 
 
 def hot_pairs(routes):
