@@ -151,13 +151,15 @@ fn received<'t>(workload: &Workload, original: Option<SocketAddr>, table: &'t Ta
 /// in place of a name is one of the estate's where it is private: callers that balance by themselves write those of pods.
 pub fn leaves(place: &Place, here: &Here<'_>, authority: &str, table: &Table) -> bool {
     let estate = &table.estate;
-    if *place != Place::Outbound(None) || estate.waiting.is_some() {
+    if *place != Place::Outbound(None)
+        || estate.waiting.is_some()
+        || called(here.original, authority, estate).is_some()
+    {
         return false;
     }
     let host = host_of(authority).to_ascii_lowercase();
     let mut domains = estate.domains.iter().chain(&estate.context.declared);
-    called(here.original, authority, estate).is_none()
-        && !is_bare_name(&host)
+    !is_bare_name(&host)
         && !host.parse().is_ok_and(is_private)
         && !is_of_service(&host, estate)
         && !domains.any(|domain| is_within(&host, domain))

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use crate::fields::Fields;
 use crate::forward::carriers::{TRACESTATE, lead};
+use crate::hex;
 use crate::identify::members;
 
 /// What the member says.
@@ -28,8 +29,8 @@ impl At {
     /// What a value says; `None`: it is not in our form.
     pub fn read(value: &[u8]) -> Option<Self> {
         let (address, hop) = std::str::from_utf8(value).ok()?.split_once(';')?;
-        let is_hop = hop.len() == 16 && hop.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let hop = u64::from_str_radix(hop, 16).ok().filter(|_| is_hop)?;
+        let hop = hex::number(hop.as_bytes()).filter(|_| hop.len() == 16)?;
+        let hop = u64::try_from(hop).ok()?;
         let address: SocketAddr = address.parse().ok()?;
         (address.port() != 0).then_some(Self { address, hop })
     }
@@ -53,8 +54,8 @@ pub fn find(fields: &Fields, name: &str) -> Option<At> {
 /// Writes `at` in place of what is there; `None`: takes that out.
 pub fn write(fields: &mut Fields, name: &str, at: Option<At>) {
     let is_ours = |member: &[u8]| member == name.as_bytes();
-    let is_there = fields.get_all(TRACESTATE).flat_map(members).any(|member| is_ours(member.name));
-    if at.is_none() && !is_there {
+    let is_there = || fields.get_all(TRACESTATE).flat_map(members).any(|member| is_ours(member.name));
+    if at.is_none() && !is_there() {
         return;
     }
     let ours = at.map(|at| format!("{name}={at}"));

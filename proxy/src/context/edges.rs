@@ -250,19 +250,20 @@ pub struct Edge {
 }
 
 impl EdgeStats {
-    /// Counts a call at `now`.
-    pub fn count(&self, call: Call, now: jiff::Timestamp) {
-        let (kept, lost, repaired) = match call.outcome {
-            Outcome::Kept => (true, false, false),
-            Outcome::Repaired => (false, true, true),
-            Outcome::Arrived => (false, false, true),
-            Outcome::Missing => (false, true, false),
+    /// Counts a call. `now` is asked only where it lost its key.
+    pub fn count(&self, call: Call, now: impl FnOnce() -> jiff::Timestamp) {
+        let lost = || {
+            self.lost.inc();
+            self.last_lost.store(now().as_millisecond(), Relaxed);
         };
-        self.kept.add(kept.into());
-        self.lost.add(lost.into());
-        self.repaired.add(repaired.into());
-        if lost {
-            self.last_lost.store(now.as_millisecond(), Relaxed);
+        match call.outcome {
+            Outcome::Kept => self.kept.inc(),
+            Outcome::Arrived => self.repaired.inc(),
+            Outcome::Repaired => {
+                self.repaired.inc();
+                lost();
+            }
+            Outcome::Missing => lost(),
         }
         for (one, counter) in Survivor::ALL.into_iter().zip(&self.survived) {
             if call.survivors.has(one) {

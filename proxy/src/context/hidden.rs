@@ -25,6 +25,8 @@ use sidetrack_config::model::Secret;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use subtle::ConstantTimeEq;
 
+use super::ids::halves;
+
 const RANDOM_BITS: u32 = 14;
 const STRICT: u64 = 1 << RANDOM_BITS;
 const INDEX_SHIFT: u32 = RANDOM_BITS + 1;
@@ -59,7 +61,7 @@ pub const fn is_bare(id: u128) -> bool {
 }
 
 fn low(id: u128) -> u64 {
-    u64::try_from(id & u128::from(u64::MAX)).unwrap_or(0)
+    halves(id).1
 }
 
 /// What a trace id says.

@@ -138,7 +138,9 @@ impl Memory {
         let until = now + context.remember;
         let fresh = || {
             let said = (!was_unkeyed()).then(|| Arc::clone(said));
-            self.ambiguous.add(said.is_none().into());
+            if said.is_none() {
+                self.ambiguous.inc();
+            }
             Entry { high, said, until, held: Arc::default() }
         };
         let held = match place {

@@ -142,20 +142,26 @@ fn cookie(fields: &mut Fields, identity: &Identity, estate: &Estate) {
     if !fields.get_all(COOKIE).any(|line| found.find(line).is_some()) {
         return;
     }
-    let is_stale =
-        |pair: &[u8]| cookie_value(pair, name).is_some_and(|value| !says(value, &identity.keys, carriers));
+    cut_pairs(fields, |pair| {
+        cookie_value(pair, name).is_some_and(|value| !says(value, &identity.keys, carriers))
+    });
+}
+
+/// Takes those pairs out of the cookies that `goes` says; whether there were any.
+fn cut_pairs(fields: &mut Fields, goes: impl Fn(&[u8]) -> bool) -> bool {
     let ends = |byte: &u8| *byte == b';';
-    if !fields.get_all(COOKIE).any(|line| line.split(ends).any(is_stale)) {
-        return;
+    if !fields.get_all(COOKIE).any(|line| line.split(ends).any(&goes)) {
+        return false;
     }
     let without = |line: &[u8]| {
-        let kept = line.split(ends).filter(|pair| !is_stale(pair)).map(<[u8]>::trim_ascii);
+        let kept = line.split(ends).filter(|pair| !goes(pair)).map(<[u8]>::trim_ascii);
         let kept: Vec<&[u8]> = kept.filter(|pair| !pair.is_empty()).collect();
         kept.join(&b"; "[..])
     };
     let lines: Vec<Vec<u8>> = fields.get_all(COOKIE).map(without).filter(|line| !line.is_empty()).collect();
     fields.remove(COOKIE);
     lines.iter().for_each(|line| fields.append(COOKIE, line));
+    true
 }
 
 /// Whether a cookie's value is the list `keys`.

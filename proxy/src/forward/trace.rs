@@ -2,6 +2,7 @@
 //! nothing else. Where its id says the key ([`crate::context::hidden`]), it is the id of the request too.
 
 use crate::context::Context;
+use crate::context::ids::halves;
 use crate::fields::Fields;
 use crate::hex;
 
@@ -32,7 +33,7 @@ pub(super) fn begin(
         fields.insert("x-b3-sampled", sampled);
     }
     if context.datadog && !fields.contains("x-datadog-trace-id") {
-        let decimal = |id: u128| (id & u128::from(u64::MAX)).to_string();
+        let decimal = |id: u128| halves(id).1.to_string();
         fields.insert("x-datadog-trace-id", decimal(trace).as_bytes());
         fields.insert("x-datadog-parent-id", decimal(span).as_bytes());
         fields.insert("x-datadog-sampling-priority", sampled);

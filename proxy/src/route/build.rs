@@ -440,7 +440,7 @@ impl Table {
     /// The name that another preview has; the table is then unchanged.
     pub fn insert(&mut self, preview: Arc<Preview>) -> Result<(), Conflict> {
         self.conflict(&preview)?;
-        self.remove(&preview.key);
+        self.take(&preview.key);
         for alias in preview.aliases() {
             self.aliases.insert(*alias, preview.key);
         }
@@ -482,6 +482,13 @@ impl Table {
 
     /// Takes the preview of `key` out.
     pub fn remove(&mut self, key: &Key) -> Option<Arc<Preview>> {
+        let before = self.take(key)?;
+        self.index_keys();
+        Some(before)
+    }
+
+    /// The same, with the index of keys as it was: what takes its place may need it.
+    fn take(&mut self, key: &Key) -> Option<Arc<Preview>> {
         let before = Arc::clone(self.preview(key)?);
         self.previews.remove(key);
         if let Some(candidates) = &mut self.candidates {
@@ -495,7 +502,6 @@ impl Table {
         }
         self.forks -= before.forks.len();
         self.restricted -= usize::from(before.access().is_some());
-        self.index_keys();
         Some(before)
     }
 

@@ -81,11 +81,13 @@ impl<K: Hash + Eq + Clone, V: Clone> Sharded<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.get(key)?;
         let Self { shards, len, state } = self;
         let hash = state.hash_one(key);
+        let is_it = |(known, _): &(K, V)| known.borrow() == key;
+        // What is not there copies no shard.
+        shards.get(shard_of(hash))?.find(hash, is_it)?;
         let shard = Arc::make_mut(Arc::make_mut(shards).get_mut(shard_of(hash))?);
-        let ((_, before), _) = shard.find_entry(hash, |(known, _)| known.borrow() == key).ok()?.remove();
+        let ((_, before), _) = shard.find_entry(hash, is_it).ok()?.remove();
         // Else a map that was large once would keep its memory for ever, since a copy has the room of its original.
         if shard.capacity() > 4 * shard.len() + SPARE {
             shard.shrink_to(2 * shard.len(), |(known, _)| state.hash_one(known));

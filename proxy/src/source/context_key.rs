@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use sidetrack_config::model::Secret;
+use sidetrack_config::stream::Secrets;
 
 use super::disk;
 use crate::hex;
@@ -35,7 +36,9 @@ pub fn open(state_dir: &Path) -> io::Result<Secret> {
 fn read(path: &Path) -> io::Result<Secret> {
     let text = io::read_to_string(io::Read::take(File::open(path)?, MAX_BYTES))?;
     match text.trim().as_bytes() {
-        secret if secret.len() < 16 => Err(io::Error::new(ErrorKind::InvalidData, "it holds no secret")),
+        secret if secret.len() < Secrets::SHORTEST => {
+            Err(io::Error::new(ErrorKind::InvalidData, "it holds no secret"))
+        }
         secret => Ok(Secret(secret.to_vec())),
     }
 }

@@ -84,11 +84,11 @@ fn an_edge_counts_each_of_them() {
         })
     };
     let kept = Call { outcome: Outcome::Kept, survivors: survivors(&[Survivor::Header, Survivor::Trace]) };
-    stats.count(kept, now);
-    stats.count(Call::arrived(), now);
+    stats.count(kept, || now);
+    stats.count(Call::arrived(), || now);
     assert_eq!(stats.read().last_lost, None);
-    stats.count(Call { outcome: Outcome::Missing, survivors: none() }, now);
-    stats.count(Call::repaired(true, false), now);
+    stats.count(Call { outcome: Outcome::Missing, survivors: none() }, || now);
+    stats.count(Call::repaired(true, false), || now);
     assert_eq!(
         serde_json::to_value(stats.read()).unwrap(),
         serde_json::json!({

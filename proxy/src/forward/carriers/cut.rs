@@ -4,7 +4,7 @@
 use sidetrack_config::carriers::Place;
 use sidetrack_config::model::Carriers;
 
-use super::{BAGGAGE, COOKIE, STRICT, TRACESTATE};
+use super::{BAGGAGE, STRICT, TRACESTATE, cut_pairs};
 use crate::chain::member;
 use crate::context::signature;
 use crate::fields::Fields;
@@ -38,7 +38,10 @@ pub fn cut(fields: &mut Fields, carriers: &Carriers) -> Cut {
     for list in [BAGGAGE, TRACESTATE] {
         found |= from_list(fields, list, |name| is_carrier(carriers, list, name));
     }
-    found |= carriers.cookie.as_deref().is_some_and(|name| from_cookie(fields, name));
+    found |= carriers
+        .cookie
+        .as_deref()
+        .is_some_and(|name| cut_pairs(fields, |pair| cookie_value(pair, name).is_some()));
     Cut { carriers: found, strict }
 }
 
@@ -91,22 +94,6 @@ fn from_list(fields: &mut Fields, list: &str, is_ours: impl Fn(&[u8]) -> bool) -
         .collect();
     fields.remove(list);
     lines.iter().for_each(|line| fields.append(list, line.trim_ascii()));
-    true
-}
-
-/// Takes our cookie out; whether it was there.
-fn from_cookie(fields: &mut Fields, name: &str) -> bool {
-    let is_ours = |pair: &[u8]| cookie_value(pair, name).is_some();
-    let pairs = |line: &[u8]| -> Vec<Vec<u8>> {
-        let kept = line.split(|byte| *byte == b';').filter(|pair| !is_ours(pair));
-        kept.map(|pair| pair.trim_ascii().to_vec()).filter(|pair| !pair.is_empty()).collect()
-    };
-    if !fields.get_all(COOKIE).any(|line| line.split(|byte| *byte == b';').any(is_ours)) {
-        return false;
-    }
-    let lines: Vec<Vec<u8>> = fields.get_all(COOKIE).map(|line| pairs(line).join(&b"; "[..])).collect();
-    fields.remove(COOKIE);
-    lines.iter().filter(|line| !line.is_empty()).for_each(|line| fields.append(COOKIE, line));
     true
 }
 

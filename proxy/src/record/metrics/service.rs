@@ -94,7 +94,7 @@ impl ServiceStats {
 
     /// Counts what became of the key of a call to it.
     pub fn called(&self, call: Call) {
-        self.edge.get_or_init(Box::default).count(call, jiff::Timestamp::now());
+        self.edge.get_or_init(Box::default).count(call, jiff::Timestamp::now);
     }
 
     /// What became of the keys of calls to it; `None`: there was none.
