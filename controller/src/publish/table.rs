@@ -193,24 +193,23 @@ impl Table {
         need
     }
 
-    /// What a waypoint must have acknowledged of each of its ports so that it has it as it is here, with the service behind
-    /// it; by the port's [`Item::id`].
+    /// What a waypoint must have acknowledged of a port so that it has it as it is here, with the service behind it; by the
+    /// port's [`Item::id`]. `None`: one of the two is not here.
+    pub fn port(&self, id: &str) -> Option<Need> {
+        let stored = self.items.get(id)?;
+        let Item::Port(port) = &stored.item else { return None };
+        let service = self.items.get(format!("service/{}", port.service).as_str())?;
+        let mut hash = TableHash::default();
+        hash.add_hash(stored.hash);
+        hash.add_hash(service.hash);
+        Some(Need { version: stored.changed.max(service.changed), hash: Some(hash) })
+    }
+
+    /// The same for all of its ports.
     pub fn ports(&self) -> BTreeMap<Box<str>, Need> {
         let ports = self.items.range::<str, _>((Bound::Included("port/"), Bound::Unbounded));
-        let ports = ports.take_while(|(id, _)| id.starts_with("port/"));
-        let mut needs = BTreeMap::new();
-        for (id, stored) in ports {
-            let Item::Port(port) = &stored.item else { continue };
-            let Some(service) = self.items.get(format!("service/{}", port.service).as_str()) else {
-                continue;
-            };
-            let mut hash = TableHash::default();
-            hash.add_hash(stored.hash);
-            hash.add_hash(service.hash);
-            let version = stored.changed.max(service.changed);
-            needs.insert(id.clone(), Need { version, hash: Some(hash) });
-        }
-        needs
+        let ids = ports.map(|(id, _)| id).take_while(|id| id.starts_with("port/"));
+        ids.filter_map(|id| Some((id.clone(), self.port(id)?))).collect()
     }
 
     /// The whole table in lines. Made once, off the runtime's threads, and shared.

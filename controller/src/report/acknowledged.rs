@@ -28,7 +28,7 @@ pub(crate) struct Acknowledged {
     publisher: Arc<Publisher>,
     by_key: Mutex<Option<Generations>>,
     /// Gates that were open, and what of the table that was about.
-    open: Mutex<Vec<(Gate, Vec<Option<TableHash>>)>>,
+    open: Mutex<Vec<(Gate, Vec<TableHash>)>>,
 }
 
 impl Acknowledged {
@@ -48,30 +48,42 @@ impl Acknowledged {
 
     /// Whether every waypoint that a gate names has what it asks for, as it is in the table now.
     pub(crate) fn is_open(&self, namespace: &str, gate: &Gate) -> bool {
-        let now = self.hashes(namespace, gate);
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.iter().any(|(known, of)| known == gate && *of == now && now.iter().all(Option::is_some))
+        self.hashes(namespace, gate).is_some_and(|now| self.was_open(gate, &now))
     }
 
-    fn hashes(&self, namespace: &str, gate: &Gate) -> Vec<Option<TableHash>> {
-        let table = self.publisher.view(namespace).and_then(|view| view.table());
-        let ports = table.map(|table| table.ports()).unwrap_or_default();
-        gate.ports.iter().map(|port| ports.get(port)?.hash).collect()
+    fn was_open(&self, gate: &Gate, now: &[TableHash]) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter().any(|(known, of)| known == gate && of == now)
+    }
+
+    /// What the table has of the ports of a gate; `None`: not all of them are in it.
+    fn hashes(&self, namespace: &str, gate: &Gate) -> Option<Vec<TableHash>> {
+        let table = self.publisher.view(namespace)?.table()?;
+        gate.ports.iter().map(|port| table.port(port)?.hash).collect()
     }
 
     /// Asks about gates that are not known to be open; says whether one is.
-    async fn look_at_gates(&self, previews: &Previews, gates: Vec<(Box<str>, Gate)>) -> bool {
-        let (mut known, shut): (Vec<_>, Vec<_>) =
-            gates.into_iter().partition(|(namespace, gate)| self.is_open(namespace, gate));
-        let is_news = !shut.is_empty();
-        let of: Vec<_> = shut.iter().map(|(namespace, gate)| self.hashes(namespace, gate)).collect();
-        let opened = if is_news { previews.open(&shut).await } else { Vec::new() };
-        let mut open: Vec<_> = shut.into_iter().zip(of).zip(opened).filter(|(_, open)| *open).collect();
-        let is_news = !open.is_empty();
-        let before = known.drain(..).map(|(namespace, gate)| (self.hashes(&namespace, &gate), gate));
-        let before = before.map(|(of, gate)| (gate, of));
-        let now = before.chain(open.drain(..).map(|(((_, gate), of), _)| (gate, of))).collect();
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    pub(crate) async fn look_at_gates(&self, previews: &Previews, gates: Vec<(Box<str>, Gate)>) -> bool {
+        // Of the table before anybody is asked: what changes meanwhile nobody has said to have.
+        let (mut open, mut shut, mut of_shut) = (Vec::new(), Vec::new(), Vec::new());
+        for (namespace, gate) in gates {
+            match self.hashes(&namespace, &gate) {
+                Some(of) if self.was_open(&gate, &of) => open.push((gate, of)),
+                Some(of) => {
+                    shut.push((namespace, gate));
+                    of_shut.push(of);
+                }
+                None => {}
+            }
+        }
+        let before = open.len();
+        if !shut.is_empty() {
+            let opened = previews.open(&shut).await;
+            let gates = shut.into_iter().map(|(_, gate)| gate).zip(of_shut);
+            open.extend(gates.zip(opened).filter(|(_, is_open)| *is_open).map(|(gate, _)| gate));
+        }
+        let is_news = open.len() > before;
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
         is_news
     }
 

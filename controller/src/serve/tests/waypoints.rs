@@ -2,8 +2,10 @@
 
 use sidetrack_config::stream::{Gone, Message, Port, Spoken};
 
+use super::super::peers::Peers;
 use super::*;
 use crate::plan::waypoints::Gate;
+use crate::report::Acknowledged;
 
 fn port(number: u16) -> Item {
     let (namespace, service) = ("shop".into(), "checkout.shop".into());
@@ -38,6 +40,33 @@ impl Running {
         let views = BTreeMap::from([("shop".into(), items([port(number), checkout]))]);
         self.publisher.publish(items(all), BTreeMap::new(), views, about).version
     }
+
+    /// Lets a waypoint of `shop` follow, and say that it has what there is. It is gone when that is dropped.
+    async fn is_had_by(&self, node: &str) -> impl Sized + use<> {
+        let token = if node == "wp-0" { "waypoint" } else { "waypoint-1" };
+        let view = self.publisher.view("shop").unwrap();
+        let version = view.table().unwrap().version();
+        let mut client = self.client().await;
+        let mut lines = client.follow_as(token, node, "").await;
+        let epoch = lines.until(version).await.unwrap();
+        assert_eq!(client.report_as(token, node, &epoch, version).await.status, 204);
+        (client, lines)
+    }
+
+    /// What answers for previews here, and asks another replica.
+    fn asking(&self, other: SocketAddr) -> Previews {
+        let peers = Peers::new(&PeerSettings {
+            host: format!("localhost:{}", other.port()).into(),
+            ca_file: self.files.path().join("ca.crt"),
+            token_file: self.files.path().join("token"),
+        });
+        Previews::new(Arc::clone(&self.publisher), Some(peers.unwrap()))
+    }
+}
+
+fn gate(pods: &[&str], number: u16) -> (Box<str>, Gate) {
+    let ports = vec![format!("port/shop/{number}").into()];
+    ("shop".into(), Gate { pods: pods.iter().map(|pod| (*pod).into()).collect(), ports })
 }
 
 #[tokio::test]
@@ -122,31 +151,12 @@ async fn a_gate_opens_when_every_waypoint_has_the_port_wherever_it_says_so() {
     let own = Running::with(files, Some(other.address)).await;
     own.publish_behind(15_200, 1);
     other.publish_behind(15_201, 1);
-    let previews = super::super::peers::Peers::new(&PeerSettings {
-        host: format!("localhost:{}", other.address.port()).into(),
-        ca_file: own.files.path().join("ca.crt"),
-        token_file: own.files.path().join("token"),
-    });
-    let previews = Previews::new(Arc::clone(&own.publisher), Some(previews.unwrap()));
-    let gate = |pods: &[&str], number: u16| {
-        let ports = vec![format!("port/shop/{number}").into()];
-        (Box::from("shop"), Gate { pods: pods.iter().map(|pod| (*pod).into()).collect(), ports })
-    };
+    let previews = own.asking(other.address);
     let both = gate(&["wp-0", "wp-1"], 15_200);
     assert_eq!(previews.open(std::slice::from_ref(&both)).await, [false]);
 
-    let say = async |server: &Running, node: &str| {
-        let token = if node == "wp-0" { "waypoint" } else { "waypoint-1" };
-        let view = server.publisher.view("shop").unwrap();
-        let version = view.table().unwrap().version();
-        let mut client = server.client().await;
-        let mut lines = client.follow_as(token, node, "").await;
-        let epoch = lines.until(version).await.unwrap();
-        assert_eq!(client.report_as(token, node, &epoch, version).await.status, 204);
-        (client, lines)
-    };
-    let _here = say(&own, "wp-0").await;
-    let elsewhere = say(&other, "wp-1").await;
+    let _here = own.is_had_by("wp-0").await;
+    let elsewhere = other.is_had_by("wp-1").await;
     let gates = [both.clone(), gate(&["wp-0"], 15_200), gate(&["wp-0"], 15_201), gate(&["wp-0"], 15_299)];
     assert_eq!(
         previews.open(&gates).await,
@@ -160,6 +170,34 @@ async fn a_gate_opens_when_every_waypoint_has_the_port_wherever_it_says_so() {
         "and nobody has acknowledged this one yet"
     );
     drop(elsewhere);
-    let _elsewhere = say(&other, "wp-1").await;
+    let _elsewhere = other.is_had_by("wp-1").await;
     assert_eq!(previews.open(std::slice::from_ref(&both)).await, [true]);
+}
+
+/// What changes while another replica is asked about another gate nobody has said to have.
+#[tokio::test]
+async fn an_open_gate_is_not_open_for_what_came_meanwhile() {
+    let own = Running::start().await;
+    own.publish_behind(15_200, 1);
+    let _here = own.is_had_by("wp-0").await;
+    let acknowledged = Acknowledged::new(Arc::clone(&own.publisher));
+    let (open, shut) = (gate(&["wp-0"], 15_200), gate(&["wp-1"], 15_200));
+    let alone = Previews::new(Arc::clone(&own.publisher), None);
+    assert!(acknowledged.look_at_gates(&alone, vec![open.clone()]).await);
+    assert!(acknowledged.is_open("shop", &open.1));
+
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let previews = own.asking(silent.local_addr().unwrap());
+    let looking = acknowledged.look_at_gates(&previews, vec![open.clone(), shut.clone()]);
+    let changing = async {
+        let asked = silent.accept().await.unwrap();
+        let other = || service("checkout.shop", 2);
+        let views = BTreeMap::from([("shop".into(), items([port(15_200), other()]))]);
+        own.publisher.publish(items([other()]), BTreeMap::new(), views, About::default());
+        drop(asked);
+    };
+    assert!(!tokio::join!(looking, changing).0);
+    for (_, gate) in [open, shut] {
+        assert!(!acknowledged.is_open("shop", &gate), "{gate:?}");
+    }
 }
