@@ -137,9 +137,9 @@ impl Applier {
 
     fn wants(&self) -> Vec<Write> {
         let Some((plan, notices)) = self.outbox.look() else { return Vec::new() };
-        let world = self.world.read().unwrap_or_else(PoisonError::into_inner);
         let acknowledged = &self.acknowledged;
         let mut wants = wants::waypoints(&plan, &|namespace, gate| acknowledged.is_open(namespace, gate));
+        let world = self.world.read().unwrap_or_else(PoisonError::into_inner);
         wants.extend(wants::wants(&plan, notices, &world, &self.refused, &|key| acknowledged.of(key)));
         wants
     }

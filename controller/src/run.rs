@@ -34,6 +34,7 @@ use crate::admission;
 use crate::apply::{Applier, Outbox, Sender};
 use crate::inject::{review, version};
 use crate::leader::{self, Leader, LeaseSettings};
+use crate::plan;
 use crate::publish::Publisher;
 use crate::report::{self, Acknowledged, Contact, Metrics};
 use crate::serve::previews::Previews;
@@ -163,7 +164,10 @@ impl Parts {
         let (tell, told) = oneshot::channel();
         let (serve, audience) = (settings.serve.clone(), settings.audience.clone());
         let (publisher, metrics) = (Arc::clone(&self.publisher), Arc::clone(&self.metrics));
-        let (world, plan, inject) = (Arc::clone(&self.world), settings.plan.clone(), settings.inject.clone());
+        let (world, inject) = (Arc::clone(&self.world), settings.inject.clone());
+        // Whether a fork leaks is asked alone, of which neither sidecars nor waypoints say anything.
+        let plan = plan::Settings { sidecars: false, waypoints: None, ..settings.plan.clone() };
+        let injects = inject.is_some();
         let serving = thread("publish", async move {
             let ready = Arc::clone(&metrics);
             let native = Arc::new(OnceLock::new());
@@ -179,8 +183,10 @@ impl Parts {
             });
             let bound = async {
                 let client = Client::try_from(config)?;
-                let asker = client.clone();
-                tokio::spawn(async move { version::learn(asker, &native).await });
+                if injects {
+                    let asker = client.clone();
+                    tokio::spawn(async move { version::learn(asker, &native).await });
+                }
                 let checker = Arc::new(ApiServer::new(client, &audience));
                 Ok(Server::bind(&serve, publisher, checker, answer, metrics.registry()).await?)
             };

@@ -137,14 +137,14 @@ pub(super) fn see_through(world: &World) -> Cow<'_, World> {
         return Cow::Borrowed(world);
     }
     let companions = Companion::all(world);
-    let mut seen = world.clone();
+    let mut seen = Cow::Borrowed(world);
     for name in lost {
         let Some(companion) = companions.get(name) else { continue };
-        if let Some(service) = seen.services.get_mut(name) {
+        if let Some(service) = seen.to_mut().services.get_mut(name) {
             put_back(Arc::make_mut(service), &companion.original());
         }
     }
-    Cow::Owned(seen)
+    seen
 }
 
 /// Makes the plan. `forked` are the Services that the table has a fork of.

@@ -216,12 +216,16 @@ impl Previews {
     /// replicas once.
     pub(crate) async fn open(&self, gates: &[(Box<str>, Gate)]) -> Vec<bool> {
         let others = self.others(None).await;
-        let views: BTreeMap<Box<str>, Local> = self.waypoints(None);
+        let own = |namespace: &str| {
+            let view = self.publisher.view(namespace)?;
+            let table = view.table()?;
+            Some(Local { ports: table.ports(), ..Local::of(&view, &table) })
+        };
         let is_open = |(namespace, gate): &(Box<str>, Gate)| {
-            let Some(own) = views.get(namespace) else { return false };
+            let Some(own) = own(namespace) else { return false };
             let others = in_namespace(namespace, &others);
             gate.ports.iter().all(|port| {
-                let late = judge::late(own, &others, &gate.pods, |local| local.ports.get(port).cloned());
+                let late = judge::late(&own, &others, &gate.pods, |local| local.ports.get(port));
                 late.is_some_and(|late| late.is_empty())
             })
         };
@@ -277,9 +281,8 @@ impl Local {
 }
 
 /// What replicas say of the waypoints of a namespace; those that do not answer are told of elsewhere.
-fn in_namespace(namespace: &str, others: &[Result<Local, Unreachable>]) -> Vec<Option<Local>> {
-    let said = |other: &Result<Local, Unreachable>| other.as_ref().ok()?.waypoints.get(namespace).cloned();
-    others.iter().map(said).collect()
+fn in_namespace<'o>(namespace: &str, others: &'o [Result<Local, Unreachable>]) -> Vec<&'o Local> {
+    others.iter().filter_map(|other| other.as_ref().ok()?.waypoints.get(namespace)).collect()
 }
 
 /// Who has a preview in force: gateways, and the waypoints of the Services that it forks.
@@ -288,7 +291,7 @@ fn everywhere(key: &Key, own: &Local, others: &[Result<Local, Unreachable>], abo
     for (namespace, here) in own.waypoints.iter().filter(|(_, here)| here.needs.contains_key(key)) {
         let pods = about.waypoints.get(namespace).map_or(&[][..], Vec::as_slice);
         let others = in_namespace(namespace, others);
-        let late = judge::late(here, &others, pods, |local| local.needs.get(key).cloned());
+        let late = judge::late(here, &others, pods, |local| local.needs.get(key));
         let late = late.unwrap_or_default().into_iter();
         proxies.waypoints.extend(late.map(|pod| Box::from(format!("{namespace}/{pod}"))));
     }

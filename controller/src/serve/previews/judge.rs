@@ -61,22 +61,21 @@ pub(super) fn judge(key: &Key, own: &Local, others: &[Result<Local, Unreachable>
 /// Only what they have said counts, wherever they said it.
 pub(super) fn late<'p>(
     own: &Local,
-    others: &[Option<Local>],
+    others: &[&Local],
     pods: &'p [Box<str>],
-    need: impl Fn(&Local) -> Option<Need>,
+    need: impl Fn(&Local) -> Option<&Need>,
 ) -> Option<Vec<&'p str>> {
     let wanted = need(own)?;
     let has = |pod: &str| {
-        let others = others.iter().flatten().filter(|other| other.epoch != own.epoch);
-        let mut said = std::iter::once(own).chain(others).filter_map(|replica| {
+        let others = others.iter().copied().filter(|other| other.epoch != own.epoch);
+        let said = std::iter::once(own).chain(others).filter_map(|replica| {
             let node = replica.nodes.iter().find(|node| &*node.node == pod)?;
             let need = need(replica);
-            let same = need.as_ref().is_some_and(|need| need.hash == wanted.hash);
-            let need = need.unwrap_or_else(|| wanted.clone());
-            Some((node.connected, state(node, &need, same) == State::Acknowledged))
+            let same = need.is_some_and(|need| need.hash == wanted.hash);
+            Some((node.connected, state(node, need.unwrap_or(wanted), same) == State::Acknowledged))
         });
         // Where it has a stream is where it is judged; at two, for a moment, by the worse.
-        let (connected, left): (Vec<_>, Vec<_>) = said.by_ref().partition(|(connected, _)| *connected);
+        let (connected, left): (Vec<_>, Vec<_>) = said.partition(|(connected, _)| *connected);
         let counted = if connected.is_empty() { left } else { connected };
         !counted.is_empty() && counted.iter().all(|(_, has)| *has)
     };
