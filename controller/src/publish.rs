@@ -10,7 +10,7 @@ mod log;
 mod subscription;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod views;
 
 use std::collections::BTreeMap;

@@ -172,18 +172,16 @@ async fn a_folder_of_previews() {
     let file = world.estate.folder().join("previews.d/42.yaml");
     assert_eq!(answers(&world, "42").await, "unknown_preview");
     // Within a second; the fastest of some rounds counts, since a machine may stand still for a moment.
-    let mut fastest = std::time::Duration::MAX;
-    for round in 0..5 {
+    for round in 1.. {
         let began = std::time::Instant::now();
         fs::write(&file, preview.to_string()).unwrap();
         eventually("added", async || answers(&world, "42").await == "checkout-42").await;
-        fastest = fastest.min(began.elapsed());
-        if fastest.as_millis() < 2000 {
+        if began.elapsed().as_millis() < 2000 {
             break;
         }
+        assert!(round < 5, "each of five took too long, the last one {:?}", began.elapsed());
         fs::remove_file(&file).unwrap();
         eventually("removed", async || answers(&world, "42").await == "preview_expired").await;
-        assert!(round < 4, "the fastest of five took {fastest:?}");
     }
     let other = world.estate.upstream("other").await;
     fs::write(&file, json!({"forks": {"checkout": [other]}}).to_string()).unwrap();

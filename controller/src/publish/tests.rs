@@ -75,7 +75,7 @@ impl Model {
     }
 }
 
-fn service(name: &str, port: u16) -> Item {
+pub(crate) fn service(name: &str, port: u16) -> Item {
     let baseline = Some(vec![([10, 0, 0, 1], port).into()]);
     Item::Service(Service {
         name: name.into(),

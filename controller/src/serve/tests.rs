@@ -19,7 +19,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use sidetrack_config::Key;
-use sidetrack_config::stream::{Item, OnForkDown, Preview, Protocol, Service};
+use sidetrack_config::stream::{Item, OnForkDown, Preview};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -28,6 +28,7 @@ use super::auth::{NoAnswer, User};
 use super::*;
 use crate::plan::{Fork, ForkState, ObjectId};
 use crate::publish::About;
+use crate::publish::tests::service;
 use crate::world::{Meta, Name};
 use client::{Client, Reply};
 
@@ -205,17 +206,6 @@ impl Running {
         let metrics = family.into_iter().flat_map(|family| family.get_metric());
         metrics.map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value()).sum()
     }
-}
-
-fn service(name: &str, port: u16) -> Item {
-    let baseline = Some(vec![([10, 0, 0, 1], port).into()]);
-    Item::Service(Service {
-        name: name.into(),
-        baseline,
-        protocol: Protocol::Http1,
-        server_name: None,
-        addresses: Vec::new(),
-    })
 }
 
 fn preview(key: &str, port: u16) -> Item {

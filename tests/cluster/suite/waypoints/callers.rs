@@ -110,13 +110,12 @@ impl Callers {
     pub(super) async fn know(&self, waypoints: bool) {
         eventually(&format!("all callers come to waypoints: {waypoints}"), async || {
             let seen = self.shared.seen.lock().unwrap();
-            // All that was known since the latest of them last looked, and what it saw then.
-            let fresh = seen.iter().rev().take_while(|(at, _)| at.elapsed() < LATE[1]).count();
-            let known: Vec<_> = seen.iter().rev().take(fresh + 1).map(|(_, all)| all).collect();
-            let fits = |all: &&Vec<SocketAddr>| {
+            let fits = |all: &[SocketAddr]| {
                 !all.is_empty() && all.iter().all(|one| is_of_waypoint(one) == waypoints)
             };
-            known.len() > fresh && known.iter().all(fits)
+            // What the latest of them knows, and all that was seen since.
+            let oldest = seen.iter().rposition(|(at, _)| at.elapsed() >= LATE[1]);
+            oldest.is_some_and(|oldest| seen.range(oldest..).all(|(_, all)| fits(all)))
         })
         .await;
     }
