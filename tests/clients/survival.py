@@ -29,7 +29,6 @@ STYLES = {
 LIBRARIES = {
     "python": {"baggage", "tracestate", "b3", "b3-single", "bridge", "datadog"},
     "node": {"baggage", "tracestate", "b3", "b3-single", "bridge"},
-    "rust": set(),
 }
 BY_HAND = {"full", "traceparent", "datadog-64", "request-id", "none"}
 SPOKEN = {

@@ -1,7 +1,5 @@
 //! The access log: one line of JSON for each request, whatever became of it.
 
-use std::fs;
-
 use serde_json::{Value, json};
 use sidetrack_tests::{Estate, Refused, World, eventually, get, post, put, request};
 
@@ -17,18 +15,7 @@ async fn logging() -> World {
 
 /// The lines so far, once there are `count` of them.
 async fn lines(world: &World, count: usize) -> Vec<Value> {
-    let file = world.estate.folder().join("access.log");
-    let mut lines = Vec::new();
-    eventually(&format!("{count} lines are written"), async || {
-        let text = fs::read_to_string(&file).unwrap_or_default();
-        // A line that is still being written is none yet.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        lines = whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        lines.len() >= count
-    })
-    .await;
-    assert_eq!(lines.len(), count, "{lines:#?}");
-    lines
+    world.estate.log_lines("access.log", count).await
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! What goes on for long and was decided by a table of before: it is not left where no request would go by now, and not
 //! touched where nothing has changed for it.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
@@ -179,15 +178,7 @@ async fn drained(world: &World, kind: &str) -> f64 {
 
 /// How many of the `count` requests that have ended were cut.
 async fn cuts(world: &World, count: usize) -> usize {
-    let file = world.estate.folder().join("access.log");
-    let mut lines: Vec<Value> = Vec::new();
-    eventually("the lines are written", async || {
-        let text = fs::read_to_string(&file).unwrap_or_default();
-        lines = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        lines.len() >= count
-    })
-    .await;
-    assert_eq!(lines.len(), count, "{lines:#?}");
+    let lines = world.estate.log_lines("access.log", count).await;
     lines.iter().filter(|line| line["aborted"] == json!(true)).count()
 }
 

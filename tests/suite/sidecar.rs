@@ -33,10 +33,10 @@ const PAYMENT: usize = 2;
 
 impl Pods {
     async fn start() -> Self {
-        Self::start_with(Wire::Http1, |_| {}).await
+        Self::speaking(Wire::Http1).await
     }
 
-    async fn start_with(wire: Wire, change: impl Fn(&mut Value)) -> Self {
+    async fn speaking(wire: Wire) -> Self {
         let mut estate = Estate::new();
         let app = estate.upstream_on("checkout", wire.clone()).await;
         let fork_app = estate.upstream_on("checkout-42", wire.clone()).await;
@@ -50,7 +50,6 @@ impl Pods {
         estate.service("absent", json!({"baseline": ["127.0.0.1:1"]}));
         *estate.preview("42") = json!({"forks": {"checkout": [doors[1]], "payment": [payment]}});
         *estate.preview("57") = json!({"forks": {}});
-        change(&mut estate.config);
         let baseline = sidecar(&mut estate, doors[0], &app, None).await;
         let fork = sidecar(&mut estate, doors[1], &fork_app, Some("42")).await;
         Self { estate, baseline, fork }
@@ -89,19 +88,9 @@ async fn http1(gateway: &Gateway, listener: usize) -> Conn {
     Conn::http1(gateway.listeners[listener]).await.unwrap()
 }
 
-/// The lines of a pod's log that `is_meant` are meant, once there are `count`.
-async fn lines(estate: &Estate, pod: &str, count: usize, is_meant: impl Fn(&Value) -> bool) -> Vec<Value> {
-    let file = estate.folder().join(format!("{pod}.log"));
-    let mut found = Vec::new();
-    eventually(&format!("{count} lines are in the log of {pod}"), async || {
-        let text = std::fs::read_to_string(&file).unwrap_or_default();
-        let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
-        found = lines.filter(|line| is_meant(line)).collect();
-        found.len() >= count
-    })
-    .await;
-    assert_eq!(found.len(), count, "{found:#?}");
-    found
+/// The lines of a pod's log, once there are `count`.
+async fn lines(estate: &Estate, pod: &str, count: usize) -> Vec<Value> {
+    estate.log_lines(&format!("{pod}.log"), count).await
 }
 
 #[tokio::test]
@@ -182,7 +171,7 @@ async fn a_fork_answers_whatever_comes_in_and_says_so() {
     assert!(reply.receipts().is_empty());
     let reply = conn.send(get("checkout", "/").key("57")).await;
     assert_eq!((reply.upstream(), reply.receipt().as_str()), ("checkout-42", "checkout@42;reason=no_fork"));
-    let logged = lines(&pods.estate, "pod-42", 2, |_| true).await;
+    let logged = lines(&pods.estate, "pod-42", 2).await;
     for (line, reason) in logged.iter().zip(["no_key", "no_fork"]) {
         assert_eq!((&line["target"], &line["preview"]), (&json!("fork"), &json!("42")), "{line}");
         assert_eq!(line["reason"], reason);
@@ -211,7 +200,7 @@ async fn a_fork_gives_its_key_to_calls_without_one() {
     assert_eq!((reply.upstream(), reply.echo().header("x-pr-id")), ("payment", None));
     let stamped = pods.fork.metrics().await.sum("sidetrack_stamped_total", &[]);
     assert_eq!(stamped, 1.0);
-    let logged = lines(&pods.estate, "pod-42", 3, |_| true).await;
+    let logged = lines(&pods.estate, "pod-42", 3).await;
     let carriers: Vec<_> = logged.iter().map(|line| line["carrier"].as_str().unwrap()).collect();
     assert_eq!(carriers, ["stamp", "header", "baggage"]);
 }
@@ -262,7 +251,7 @@ async fn a_loop_is_cut_and_named() {
 
 #[tokio::test]
 async fn http2_and_grpc_pass_both_ways() {
-    let pods = Pods::start_with(Wire::H2c, |_| {}).await;
+    let pods = Pods::speaking(Wire::H2c).await;
     for (listener, expected) in [(INBOUND, "checkout-42"), (OUTBOUND, "payment-42")] {
         let mut conn = Conn::http2(pods.baseline.listeners[listener]).await.unwrap();
         let call = post("payment", "/a.B/C", "four").grpc().key("42").act("trailers");

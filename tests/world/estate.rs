@@ -61,6 +61,22 @@ impl Estate {
         estate
     }
 
+    /// The lines of an access log in JSON so far, once there are `count` of them; `file` is in the estate's folder.
+    pub async fn log_lines(&self, file: &str, count: usize) -> Vec<Value> {
+        let path = self.folder().join(file);
+        let mut lines: Vec<Value> = Vec::new();
+        eventually(&format!("{count} lines are written to {file}"), async || {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            // A line that is still being written is none yet.
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            lines = whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            lines.len() >= count
+        })
+        .await;
+        assert_eq!(lines.len(), count, "{lines:#?}");
+        lines
+    }
+
     /// A folder that lives as long as the estate; the configuration is in it.
     pub fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
