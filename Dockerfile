@@ -9,9 +9,10 @@ FROM rust:1.95.0-alpine AS build
 RUN apk add --no-cache cmake gcc g++ make musl-dev perl linux-headers
 WORKDIR /src
 COPY . .
+# Three builds and a load between them: see benches/pgo.sh.
 # The caches stay with the builder; what leaves it is copied out of them in the same step.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo build --profile dist --locked -p sidetrack --features kubernetes && \
+    benches/pgo.sh --locked --features kubernetes && \
     cp target/dist/sidetrack /sidetrack && \
     # A binary that wants a loader would not start in the next stage.
     ! readelf -l /sidetrack | grep -q INTERP

@@ -35,6 +35,7 @@ mod strangers;
 mod table;
 mod targets;
 mod tls;
+mod train;
 mod upstream_failures;
 mod waypoints;
 

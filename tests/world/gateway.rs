@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
+use std::process::Command;
 
 use crate::call::{Call, get};
 use crate::client::Conn;
@@ -74,6 +75,11 @@ impl Gateway {
     pub async fn sidecar_as(user: u32, folder: &Path, arguments: &[&str]) -> Self {
         let arguments = [&["sidecar"], arguments].concat();
         Self::ready(Process::start_as(user, &arguments, folder, &[])).await
+    }
+
+    /// Starts what a command says, and waits until it serves.
+    pub async fn of(command: Command) -> Self {
+        Self::ready(Process::of(command, "gateway")).await
     }
 
     async fn launch(folder: &Path, file: &Path, arguments: &[&str]) -> Self {
