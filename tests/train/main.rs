@@ -73,8 +73,7 @@ async fn gateway(binary: &Path, requests: usize) -> usize {
     let mut estate = Estate::new();
     ca.issue(&["*.preview.localhost", "*.web.preview.localhost"]).write(&estate.folder(), "server");
     let tls = json!({"certificates": [{"certFile": "server.crt", "keyFile": "server.key"}]});
-    estate.config["listeners"] =
-        json!([{"address": "127.0.0.1:0"}, {"address": "127.0.0.1:0", "tls": tls}]);
+    estate.config["listeners"] = json!([{"address": "127.0.0.1:0"}, {"address": "127.0.0.1:0", "tls": tls}]);
     estate.config["accessLog"] = json!({"format": "json"});
     for (host, service, wire) in [(HOST, "web", Wire::Http1), (RPC, "rpc", Wire::H2c)] {
         estate.baseline_on(service, wire.clone()).await;

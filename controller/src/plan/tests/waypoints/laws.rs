@@ -136,11 +136,16 @@ proptest! {
         let plan = sim.plan();
         prop_assert!(plan.waypoints.writes.is_empty(), "{:?}", plan.waypoints.writes);
         prop_assert_eq!(sim.calls(), Ok(()));
-        let turned = sim.raw(&checkout())["spec"]["selector"].get(WAYPOINT).is_some();
-        prop_assert_eq!(turned, forked);
+        prop_assert_eq!(is_turned(&sim), forked);
         let seen = &sim.cluster.world.services[&checkout()];
         prop_assert_eq!(json!(seen.selector), selector);
     }
+}
+
+/// Whether only the annotation and the companion know what the Service was: to lose both, in whichever order, before a
+/// controller has seen the loss of one is what nothing in the cluster can make good.
+fn is_turned(sim: &Sim) -> bool {
+    sim.raw(&checkout())["spec"]["selector"].get(WAYPOINT).is_some()
 }
 
 fn meddle(sim: &mut Sim, what: &Meddling, selector: &mut Value) {
@@ -152,9 +157,13 @@ fn meddle(sim: &mut Sim, what: &Meddling, selector: &mut Value) {
             sim.edit(&checkout(), |raw| raw["spec"]["selector"] = wanted);
         }
         Meddling::Targets => sim.edit(&checkout(), |raw| raw["spec"]["ports"][0]["targetPort"] = json!(8080)),
-        Meddling::Annotation => sim.edit(&checkout(), |raw| {
-            raw["metadata"]["annotations"].as_object_mut().map(|all| all.remove(ORIGINAL));
-        }),
+        Meddling::Annotation => {
+            if !is_turned(sim) || sim.service("checkout-baseline").is_some() {
+                sim.edit(&checkout(), |raw| {
+                    raw["metadata"]["annotations"].as_object_mut().map(|all| all.remove(ORIGINAL));
+                });
+            }
+        }
         Meddling::Whole(annotation) => {
             let wanted = selector.clone();
             sim.edit(&checkout(), |raw| {
@@ -185,10 +194,8 @@ fn meddle(sim: &mut Sim, what: &Meddling, selector: &mut Value) {
         }
         Meddling::Waypoints => sim.scale(0),
         Meddling::Companion => {
-            // Both at once is the one loss that nothing in the cluster can make good.
             let noted = sim.raw(&checkout())["metadata"]["annotations"].get(ORIGINAL).is_some();
-            let turned = sim.raw(&checkout())["spec"]["selector"].get(WAYPOINT).is_some();
-            if noted || !turned {
+            if noted || !is_turned(sim) {
                 sim.delete(&Name::new("shop", "checkout-baseline"));
             }
         }
