@@ -127,15 +127,17 @@ def cases(arguments):
             for size in arguments.sizes.split(","):
                 yield Case(f"{job} {int(size):,}", job, int(size), alone)
         elif job == "cores":
-            if os.cpu_count() >= 4:
-                yield Case(job, job, arguments.routes, ["sidetrack", "sidetrack, 2 workers"])
-            else:
-                print("cores: skipped; two workers and their load need 4 CPUs", file=sys.stderr)
+            yield Case(job, job, arguments.routes, ["sidetrack", "sidetrack, 2 workers"])
         elif job == "idle":
             yield Case("idle", "idle", arguments.routes, alone)
             yield Case("idle, TLS", "idle-tls", arguments.routes, alone)
         else:
             yield Case(job, job, arguments.routes, beside)
+
+
+def has_cpus_for_load():
+    """Whether two workers leave CPUs to who asks them."""
+    return os.cpu_count() >= 4
 
 
 class Bench:
@@ -223,7 +225,10 @@ class Bench:
         place = self.place(name, case.job, case.routes)
         cpus, self.load_cpus = PROXY_CPU, LOAD_CPU
         if case.job == "cores":
-            cpus, self.load_cpus = "0,1" if "2 workers" in name else "0", f"2-{os.cpu_count() - 1}"
+            if has_cpus_for_load():
+                cpus, self.load_cpus = "0,1" if "2 workers" in name else "0", f"2-{os.cpu_count() - 1}"
+            else:
+                cpus = self.load_cpus = f"0-{os.cpu_count() - 1}"
         for pid in [pid for upstream in self.upstreams for pid in family(upstream.pid)]:
             os.sched_setaffinity(pid, cpu_set(self.load_cpus))
         command = targets.TARGETS[name](place, self.arguments)
@@ -589,6 +594,15 @@ def show(results, arguments):
             for name, rounds in value.items():
                 medians = [middle(rounds, field) for field in ("cpu_us", "kernel", "packets", "per_second", "p50_us", "p99_us", "pss_mb")]
                 row(key, name, f"{best(rounds):.2f}", *medians, sum(one["failed"] for one in rounds))
+    if "cores" in loaded:
+        one, two = loaded["cores"]["sidetrack"], loaded["cores"]["sidetrack, 2 workers"]
+        if has_cpus_for_load():
+            times, how = max(r["per_second"] for r in two) / max(r["per_second"] for r in one), "by requests per second"
+        else:
+            # Load and workers have all CPUs together, so that requests per second say nothing; what workers are in each other's way
+            # for they pay with CPU time.
+            times, how = 2 * best(one) / best(two), "by CPU time per request, all on the same CPUs"
+        print(f"\ncores: two workers do {times:.2f} times what one does, {how}.")
     sizes = {key: value for key, value in results.items() if key.startswith("scale")}
     if sizes:
         heading(

@@ -138,14 +138,15 @@ fn is_value(bytes: &[u8]) -> bool {
     let is_bad = |byte: &u8| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f;
     // Eight bytes at a time: a borrow out of a byte below the blank, or a zero where 0x7f was, sets its highest bit. A
     // tab does so, too, and is looked at again.
-    let (eights, rest) = bytes.as_chunks::<8>();
-    let mut odd = 0;
-    for eight_bytes in eights {
-        let word = u64::from_ne_bytes(*eight_bytes);
+    let odd = |bytes: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*bytes);
         let delete = word ^ eight(0x7f);
-        odd |= (word.wrapping_sub(eight(b' ')) & !word) | (delete.wrapping_sub(eight(1)) & !delete);
-    }
-    !rest.iter().any(is_bad) && (odd & eight(0x80) == 0 || !bytes.iter().any(is_bad))
+        (word.wrapping_sub(eight(b' ')) & !word) | (delete.wrapping_sub(eight(1)) & !delete)
+    };
+    // The last eight bytes may have been looked at in part, which is no harm.
+    let Some(last) = bytes.last_chunk::<8>() else { return !bytes.iter().any(is_bad) };
+    let found = bytes.as_chunks::<8>().0.iter().fold(odd(last), |found, bytes| found | odd(bytes));
+    found & eight(0x80) == 0 || !bytes.iter().any(is_bad)
 }
 
 /// Whether a line of `head` ends at this place, but for blanks.
@@ -172,20 +173,28 @@ fn may_have_capitals(name: &[u8]) -> bool {
 /// Brings a name to lower case, and says whether there is a `_` in it. Eight bytes at a time: those of a token are below
 /// 0x80, so that what is added to each carries into none of the others.
 fn lower(name: &mut [u8]) -> bool {
-    let (eights, rest) = name.as_chunks_mut::<8>();
     let mut found = 0;
-    for bytes in eights {
+    let mut lower_eight = |bytes: &mut [u8; 8]| {
         let word = u64::from_ne_bytes(*bytes);
         // Their highest bits: set in what is at least `A`, and in what is beyond `Z`.
-        let ascii = word & eight(0x7f);
-        let (from_a, beyond_z) = (ascii + eight(0x80 - b'A'), ascii + eight(0x7f - b'Z'));
+        let (from_a, beyond_z) = (word + eight(0x80 - b'A'), word + eight(0x7f - b'Z'));
         let capitals = from_a & !beyond_z & eight(0x80);
         let underscores = word ^ eight(b'_');
         found |= underscores.wrapping_sub(eight(1)) & !underscores & eight(0x80);
         *bytes = (word | capitals >> 2).to_ne_bytes();
+    };
+    name.as_chunks_mut::<8>().0.iter_mut().for_each(&mut lower_eight);
+    match name.last_chunk_mut::<8>() {
+        // The last eight bytes may have been brought to lower case in part, which is no harm.
+        Some(last) => {
+            lower_eight(last);
+            found != 0
+        }
+        None => {
+            name.make_ascii_lowercase();
+            name.contains(&b'_')
+        }
     }
-    rest.make_ascii_lowercase();
-    found != 0 || rest.contains(&b'_')
 }
 
 /// Whether one of two bytes is in a name.

@@ -3,6 +3,8 @@
 
 mod cut;
 
+use std::borrow::Cow;
+
 use sidetrack_config::Key;
 use sidetrack_config::model::Carriers;
 use smallvec::SmallVec;
@@ -10,7 +12,7 @@ use smallvec::SmallVec;
 use super::trace;
 use crate::context::signature::{self, Signature};
 use crate::fields::Fields;
-use crate::identify::{Identity, Member, cookie_value, members};
+use crate::identify::{Identity, Member, cookie_value, join, members};
 use crate::route::table::Estate;
 
 /// The most members of a `tracestate` (W3C Trace Context section 3.3.1.1).
@@ -39,13 +41,13 @@ pub fn stamp(
         return;
     }
     if let Some(name) = carriers.header.as_deref() {
-        fields.insert(name, &list(&identity.keys, b','));
+        fields.insert(name, &list(&identity.keys, ","));
     }
     match proof {
         Some(proof) => fields.insert(signature::FIELD, proof),
         None => drop(fields.remove(signature::FIELD)),
     }
-    let dotted = list(&identity.keys, b'.');
+    let dotted = list(&identity.keys, ".");
     if let Some(member) = carriers.baggage.as_deref() {
         baggage(fields, member, &dotted, identity.strict, proof);
     }
@@ -60,15 +62,11 @@ pub fn stamp(
 /// A value on its way into a field: on the stack, as long as it has a common length.
 type Text = SmallVec<[u8; 96]>;
 
-fn list(keys: &[Key], separator: u8) -> Text {
-    let mut text = Text::new();
-    for key in keys {
-        if !text.is_empty() {
-            text.push(separator);
-        }
-        text.extend_from_slice(key.as_bytes());
+fn list<'a>(keys: &'a [Key], separator: &str) -> Cow<'a, [u8]> {
+    match keys {
+        [key] => Cow::Borrowed(key.as_bytes()),
+        several => Cow::Owned(join(several, separator).into_bytes()),
     }
-    text
 }
 
 fn member(name: &str, keys: &[u8], property: &[u8]) -> Text {

@@ -2,17 +2,19 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use http::{Method, StatusCode};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::io::Wire;
 use super::upload::{Stopped, Upload};
 use crate::fields::Fields;
 use crate::h1::Fault;
 use crate::h1::body::{Decoder, Next};
-use crate::h1::buffer::{Buffer, Rejoined, SIZE};
+use crate::h1::buffer::{Buffer, Rejoined};
 use crate::h1::response::{ResponseHead, parse};
 use crate::limit::Limit;
 use crate::record::metrics::WorkerStats;
@@ -52,7 +54,10 @@ impl Http1 {
     /// call only where something came.
     pub fn is_quiet(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        self.input.is_empty() && self.input.poll_read(&mut self.wire, &mut cx, SIZE).is_pending()
+        // Whoever is not quiet is closed, so that nobody misses the byte.
+        let mut byte = [0];
+        let polled = Pin::new(&mut self.wire).poll_read(&mut cx, &mut ReadBuf::new(&mut byte));
+        self.input.is_empty() && polled.is_pending()
     }
 
     /// Whether nothing came after the last answer.

@@ -89,7 +89,7 @@ impl Outgoing {
             (None, HostRewrite::Base) => Some(with_port(&identity.host_text(&view), &authority).into()),
             (None, HostRewrite::Name(name)) => Some(name.clone()),
         };
-        let target = target(&head, &view, decision, table)?;
+        let changed_target = changed_target(&head, &view, decision, table)?;
         let turns = turns(&head.fields, worker.shared.via.as_bytes());
         if turns > 0 && turns >= allowed_turns(table.estate.role) {
             let name = &decision.service.name;
@@ -104,7 +104,7 @@ impl Outgoing {
         }
         let has_body = source.left() != Some(0);
         let upgrades = upgrade(&mut head, has_body, connection, worker);
-        let RequestHead { method, mut fields, .. } = head;
+        let RequestHead { method, target, mut fields, .. } = head;
         let expects = fields.get("expect").is_some_and(|e| e.eq_ignore_ascii_case(b"100-continue"));
         filters::request(&mut fields, decision);
         for name in secrets(decision, table) {
@@ -124,7 +124,7 @@ impl Outgoing {
         }
         Ok(Self {
             method,
-            target,
+            target: changed_target.unwrap_or(target),
             host,
             fields,
             source: Rc::new(source),
@@ -218,18 +218,18 @@ pub fn max_forwards(head: &RequestHead) -> Option<u32> {
     head.fields.text("max-forwards")?.parse().ok()
 }
 
-/// The target for upstream: without the key's path segment and without our query parameter.
-fn target(
+/// The target for upstream, without the key's path segment and without our query parameter; `None`: it is as it came.
+fn changed_target(
     head: &RequestHead,
     view: &HttpHead<'_>,
     decision: &Decision<'_>,
     table: &Table,
-) -> Result<PathAndQuery, Failure> {
+) -> Result<Option<PathAndQuery>, Failure> {
     let identity = &decision.identity;
     // `*` asks about the server, not about a path.
     let rewrites = filters::rewrites_path(decision) && head.target.path() != "*";
     if identity.path_skip == 0 && !identity.strip_query && !rewrites {
-        return Ok(head.target.clone());
+        return Ok(None);
     }
     let mut text = filters::path(decision, identity.path(view)).into_owned();
     let query = head.target.query().and_then(|query| match &table.estate.carriers.query {
@@ -241,6 +241,7 @@ fn target(
         text.push_str(&query);
     }
     PathAndQuery::try_from(text)
+        .map(Some)
         .map_err(|_| Failure::new(Code::MalformedRequest, "the request target is no path"))
 }
 

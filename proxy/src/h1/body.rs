@@ -17,7 +17,8 @@ pub struct Decoder {
     extensions: u32,
     /// The bytes that trailers may have.
     most_trailers: u32,
-    trailers: Option<Fields>,
+    /// Boxed, since few bodies have them and a decoder goes through many hands.
+    trailers: Option<Box<Fields>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +109,7 @@ impl Decoder {
 
     /// The trailers, once, after the end.
     pub fn take_trailers(&mut self) -> Option<Fields> {
-        self.trailers.take()
+        self.trailers.take().map(|trailers| *trailers)
     }
 
     /// Whether there are trailers that were not taken.
@@ -192,7 +193,7 @@ impl Decoder {
                     return Err(Fault::Malformed("a line of the trailers ends without CR"));
                 }
                 let trailers = Fields::parsed(whole, fields, (0, 0), |_, _| Ok(()))?;
-                self.trailers = (!trailers.is_empty()).then_some(trailers);
+                self.trailers = (!trailers.is_empty()).then(|| Box::new(trailers));
                 self.state = State::Ended;
                 Ok(Next::Framing(length))
             }

@@ -26,18 +26,6 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// A buffer that holds `bytes`.
-    pub fn of(bytes: &[u8]) -> Self {
-        let mut buffer = Self::default();
-        if !bytes.is_empty() && buffer.has_room(bytes.len()) {
-            if let Some(place) = buffer.bytes.get_mut(..bytes.len()) {
-                place.copy_from_slice(bytes);
-            }
-            buffer.end = bytes.len();
-        }
-        buffer
-    }
-
     /// What is in it.
     pub fn filled(&self) -> &[u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()
@@ -65,13 +53,13 @@ impl Buffer {
         if held >= limit {
             return false;
         }
-        if self.bytes.is_empty() && limit <= SIZE {
+        if self.bytes.is_empty() {
             self.bytes = take();
         } else if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
         } else {
-            let size = limit.min(self.bytes.len().saturating_mul(4)).max(SIZE);
-            let mut larger = if size == SIZE { take() } else { vec![0; size].into_boxed_slice() };
+            // It is full, so that the limit is beyond what the pool has.
+            let mut larger = vec![0; limit.min(self.bytes.len().saturating_mul(4))].into_boxed_slice();
             if let Some(place) = larger.get_mut(..held) {
                 place.copy_from_slice(self.filled());
             }
@@ -196,7 +184,9 @@ mod tests {
     #[test]
     fn what_is_left_moves_to_the_front() {
         let mut cx = Context::from_waker(Waker::noop());
-        let mut buffer = Buffer::of(&[1; SIZE]);
+        let mut buffer = Buffer::default();
+        let mut full: &[u8] = &[1; SIZE];
+        assert!(matches!(buffer.poll_read(&mut full, &mut cx, SIZE), Poll::Ready(Ok(SIZE))));
         buffer.consume(SIZE - 2);
         let mut from: &[u8] = &[2; 10];
         assert!(matches!(buffer.poll_read(&mut from, &mut cx, SIZE), Poll::Ready(Ok(10))));

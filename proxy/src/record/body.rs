@@ -35,7 +35,7 @@ enum Content {
     /// None: a tunnel follows, and wants the record.
     Tunnel(Box<Tunnel>),
     /// It has ended before its end, with these trailers.
-    Ended(Option<Fields>),
+    Ended(Option<Box<Fields>>),
 }
 
 impl ResponseBody {
@@ -145,7 +145,7 @@ impl ResponseBody {
             Some(record) if pause && record.is_grpc() && record.is_http2() => {
                 let mut trailers = Fields::default();
                 grpc_status(&mut trailers, UNAVAILABLE, MOVED);
-                self.content = Content::Ended(Some(trailers));
+                self.content = Content::Ended(Some(Box::new(trailers)));
                 Ok(0)
             }
             _ => {
@@ -198,7 +198,7 @@ impl ResponseBody {
     pub fn take_trailers(&mut self) -> Option<Fields> {
         let mut trailers = match &mut self.content {
             Content::Upstream(body) => body.take_trailers(),
-            Content::Ended(trailers) => trailers.take(),
+            Content::Ended(trailers) => trailers.take().map(|trailers| *trailers),
             Content::Own(_) | Content::Tunnel(_) => None,
         };
         if let (Some(trailers), Some(record)) = (&mut trailers, &self.record) {
