@@ -1,8 +1,9 @@
 //! What changes on disk. Folders are watched, not files: an atomic rename or a ConfigMap's swapped `..data` link
 //! replaces the file, and a watch on the file itself would die with the old one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, ModifyKind};
@@ -20,13 +21,25 @@ const SETTLE: Duration = Duration::from_millis(50);
 pub struct Watch {
     watcher: Option<RecommendedWatcher>,
     events: mpsc::Receiver<Event>,
+    told: Arc<Mutex<Told>>,
     folders: BTreeSet<PathBuf>,
     /// What was noted, and when it is looked at.
     pending: Changed,
     due: Option<Instant>,
 }
 
+/// What was said since somebody looked.
+#[derive(Debug, Default)]
+struct Told {
+    /// These paths change. Each is said once: what is written again and again, as a log beside the configuration, would wake us
+    /// for every line.
+    paths: HashSet<PathBuf>,
+    /// More was to be said than may wait.
+    is_lacking: bool,
+}
+
 /// What the system says.
+#[derive(Debug)]
 enum Event {
     /// Something about this path, and whether it is whole: renamed, removed, or closed by who wrote it.
     Path(PathBuf, bool),
@@ -47,32 +60,17 @@ impl Watch {
     /// A watch that watches nothing yet. Where the system gives none, changes are still seen by the poll.
     pub fn new() -> Self {
         let (send, events) = mpsc::channel(QUEUE);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let Ok(event) = event else {
-                let _ = send.try_send(Event::Missed);
-                return;
-            };
-            let is_whole = match event.kind {
-                EventKind::Access(AccessKind::Close(AccessMode::Write))
-                | EventKind::Modify(ModifyKind::Name(_))
-                | EventKind::Remove(_) => true,
-                EventKind::Access(_) => return,
-                _ => false,
-            };
-            if event.need_rescan() {
-                let _ = send.try_send(Event::Missed);
-            }
-            for path in event.paths {
-                // A full queue already says that there is something to look at.
-                let _ = send.try_send(Event::Path(path, is_whole));
-            }
+        let told = Arc::<Mutex<Told>>::default();
+        let watcher = notify::recommended_watcher({
+            let told = Arc::clone(&told);
+            move |event| told.lock().unwrap_or_else(PoisonError::into_inner).tell(event, &send)
         });
         let watcher = watcher
             .inspect_err(
                 |error| tracing::warn!(%error, "files are not watched; changes are seen within 30 s"),
             )
             .ok();
-        Self { watcher, events, folders: BTreeSet::new(), pending: Changed::default(), due: None }
+        Self { watcher, events, told, folders: BTreeSet::new(), pending: Changed::default(), due: None }
     }
 
     /// Watches exactly the folders of `files`, and `folders`.
@@ -120,12 +118,12 @@ impl Watch {
             }
         }
         self.due = None;
-        let mut more = 0;
         while let Ok(event) = self.events.try_recv() {
             self.pending.note(event);
-            more += 1;
         }
-        self.pending.all |= more >= QUEUE;
+        // From now on each is said again. What was not said until now is seen by who looks next.
+        let told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        self.pending.all |= told.is_lacking;
         std::mem::take(&mut self.pending)
     }
 
@@ -135,6 +133,33 @@ impl Watch {
         self.pending.note(event);
         let due = if is_whole { now } else { now + SETTLE };
         self.due = Some(self.due.map_or(due, |before| before.min(due)));
+    }
+}
+
+impl Told {
+    /// Passes on what the system says.
+    fn tell(&mut self, event: notify::Result<notify::Event>, send: &mpsc::Sender<Event>) {
+        let Ok(event) = event else { return self.say(Event::Missed, send) };
+        let is_whole = match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Modify(ModifyKind::Name(_))
+            | EventKind::Remove(_) => true,
+            EventKind::Access(_) => return,
+            _ => false,
+        };
+        if event.need_rescan() {
+            self.say(Event::Missed, send);
+        }
+        for path in event.paths {
+            if self.paths.insert(path.clone()) || is_whole {
+                self.say(Event::Path(path, is_whole), send);
+            }
+        }
+    }
+
+    fn say(&mut self, event: Event, send: &mpsc::Sender<Event>) {
+        // Whoever looks empties the queue first, and is told then.
+        self.is_lacking |= send.try_send(event).is_err();
     }
 }
 
@@ -157,6 +182,8 @@ impl Changed {
 
 #[cfg(test)]
 mod tests {
+    use notify::event::DataChange;
+
     use super::*;
 
     #[tokio::test]
@@ -176,6 +203,45 @@ mod tests {
             }
         });
         assert!(seen.await.unwrap().paths.contains(&file));
+    }
+
+    const WRITTEN: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+    const CLOSED: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
+
+    /// A watch that is told by hand.
+    fn by_hand() -> (Watch, impl Fn(&Watch, EventKind, &str)) {
+        let (send, events) = mpsc::channel(QUEUE);
+        let say = move |watch: &Watch, kind, path: &str| {
+            watch.told.lock().unwrap().tell(Ok(notify::Event::new(kind).add_path(path.into())), &send);
+        };
+        (Watch { events, ..Watch::new() }, say)
+    }
+
+    #[tokio::test]
+    async fn what_is_written_again_and_again_is_said_once_until_somebody_looks() {
+        let (mut watch, say) = by_hand();
+        for _ in 0..3 {
+            (0..100).for_each(|_| say(&watch, WRITTEN, "/etc/access.log"));
+            assert_eq!(watch.events.len(), 1);
+            // That it is whole now is news.
+            say(&watch, CLOSED, "/etc/access.log");
+            assert_eq!(watch.events.len(), 2);
+            let changed = watch.changed().await;
+            assert_eq!(changed, Changed { paths: BTreeSet::from(["/etc/access.log".into()]), all: false });
+        }
+    }
+
+    #[tokio::test]
+    async fn where_more_changes_than_may_wait_everything_is_looked_at() {
+        let (mut watch, say) = by_hand();
+        (0..=QUEUE).for_each(|number| say(&watch, WRITTEN, &format!("/etc/{number}.yaml")));
+        let changed = watch.changed().await;
+        assert!(changed.all && changed.paths.len() == QUEUE);
+        say(&watch, WRITTEN, "/etc/0.yaml");
+        assert_eq!(
+            watch.changed().await,
+            Changed { paths: BTreeSet::from(["/etc/0.yaml".into()]), all: false }
+        );
     }
 
     #[tokio::test]
