@@ -4,6 +4,9 @@
 //!
 //! `sidetrack-train BINARY [REQUESTS]`, where each of some dozen connections sends so many.
 
+// It fails by panicking, as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
