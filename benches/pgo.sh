@@ -4,7 +4,7 @@
 #
 #   benches/pgo.sh [OPTIONS OF CARGO BUILD]      e.g. --locked --features kubernetes
 #
-# Takes three builds, about 16 minutes on 2 CPUs, and gains what docs/performance.md says. Needs Rust from rustup, for
+# Takes three builds, about 14 minutes on 2 CPUs, and gains what docs/performance.md says. Needs Rust from rustup, for
 # `llvm-profdata` of the compiler's own version; nothing else, so that it runs in the image of the Dockerfile too.
 set -eu
 cd "$(dirname "$0")/.."
@@ -13,7 +13,8 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 merge=$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata
 [ -x "$merge" ] || rustup component add llvm-tools
 
-folder=${CARGO_TARGET_DIR:-$PWD/target}/pgo
+target=${CARGO_TARGET_DIR:-$PWD/target}
+folder=$target/pgo
 # Counts of another source are none of this one.
 rm -rf "$folder/counts"
 
@@ -28,9 +29,9 @@ binary=$folder/$host/dist/sidetrack
 
 cargo build --release -p sidetrack-tests --bin sidetrack-train
 build "-Cprofile-generate=$folder/counts" "$@"
-"${CARGO_TARGET_DIR:-target}/release/sidetrack-train" "$binary"
+"$target/release/sidetrack-train" "$binary"
 "$merge" merge -o "$folder/counts/all" "$folder"/counts/*.profraw
 build "-Cprofile-use=$folder/counts/all" "$@"
 
-mkdir -p "${CARGO_TARGET_DIR:-target}/dist"
-cp "$binary" "${CARGO_TARGET_DIR:-target}/dist/sidetrack"
+mkdir -p "$target/dist"
+cp "$binary" "$target/dist/sidetrack"

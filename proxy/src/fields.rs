@@ -131,6 +131,15 @@ const fn eight(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
 }
 
+/// What `look` finds in eight bytes at a time, put together; `None`: there are fewer.
+#[inline]
+fn in_eights(bytes: &[u8], look: impl Fn(u64) -> u64) -> Option<u64> {
+    let look = |bytes: &[u8; 8]| look(u64::from_ne_bytes(*bytes));
+    // The last eight bytes may have been looked at in part, which is no harm.
+    let last = look(bytes.last_chunk::<8>()?);
+    Some(bytes.as_chunks::<8>().0.iter().fold(last, |found, bytes| found | look(bytes)))
+}
+
 /// Whether bytes may stand in a value (RFC 9110 section 5.5): no control characters but the tab. This is what keeps a
 /// value that we put together from ending its line and beginning another.
 #[inline]
@@ -138,15 +147,11 @@ fn is_value(bytes: &[u8]) -> bool {
     let is_bad = |byte: &u8| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f;
     // Eight bytes at a time: a borrow out of a byte below the blank, or a zero where 0x7f was, sets its highest bit. A
     // tab does so, too, and is looked at again.
-    let odd = |bytes: &[u8; 8]| {
-        let word = u64::from_ne_bytes(*bytes);
+    let odd = in_eights(bytes, |word| {
         let delete = word ^ eight(0x7f);
         (word.wrapping_sub(eight(b' ')) & !word) | (delete.wrapping_sub(eight(1)) & !delete)
-    };
-    // The last eight bytes may have been looked at in part, which is no harm.
-    let Some(last) = bytes.last_chunk::<8>() else { return !bytes.iter().any(is_bad) };
-    let found = bytes.as_chunks::<8>().0.iter().fold(odd(last), |found, bytes| found | odd(bytes));
-    found & eight(0x80) == 0 || !bytes.iter().any(is_bad)
+    });
+    odd.is_some_and(|odd| odd & eight(0x80) == 0) || !bytes.iter().any(is_bad)
 }
 
 /// Whether a line of `head` ends at this place, but for blanks.
@@ -159,13 +164,8 @@ fn is_blank_to_end(head: &[u8], from: usize) -> bool {
 /// Whether there may be a capital in a name. Of the characters of a token those and `^` and `_` have 0x40 without 0x20.
 #[inline]
 fn may_have_capitals(name: &[u8]) -> bool {
-    let odd = |bytes: &[u8; 8]| {
-        let word = u64::from_ne_bytes(*bytes);
-        word & !(word << 1) & eight(0x40)
-    };
-    match name.last_chunk::<8>() {
-        // The last eight bytes may have been looked at in part, which is no harm.
-        Some(last) => name.as_chunks::<8>().0.iter().fold(odd(last), |found, bytes| found | odd(bytes)) != 0,
+    match in_eights(name, |word| word & !(word << 1) & eight(0x40)) {
+        Some(odd) => odd != 0,
         None => name.iter().fold(0, |found, byte| found | (byte & !(byte << 1))) & 0x40 != 0,
     }
 }
@@ -201,14 +201,10 @@ fn lower(name: &mut [u8]) -> bool {
 #[inline]
 fn has_either(name: &[u8], one: u8, other: u8) -> bool {
     // A borrow out of a byte that is zero by now sets its highest bit.
-    let found = |bytes: &[u8; 8]| {
-        let word = u64::from_ne_bytes(*bytes);
-        let is_zero = |word: u64| word.wrapping_sub(eight(1)) & !word;
-        (is_zero(word ^ eight(one)) | is_zero(word ^ eight(other))) & eight(0x80)
-    };
-    match name.last_chunk::<8>() {
-        // The last eight bytes may have been looked at in part, which is no harm.
-        Some(last) => name.as_chunks::<8>().0.iter().fold(found(last), |all, bytes| all | found(bytes)) != 0,
+    let is_zero = |word: u64| word.wrapping_sub(eight(1)) & !word;
+    let found = in_eights(name, |word| is_zero(word ^ eight(one)) | is_zero(word ^ eight(other)));
+    match found {
+        Some(found) => found & eight(0x80) != 0,
         None => name.iter().any(|byte| *byte == one || *byte == other),
     }
 }

@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 use sidetrack_tests::{Call, Conn, Estate, Gateway, World, eventually, get, run};
 
-use crate::waypoints::before_payment;
 use crate::{D, TRACEPARENT};
 use app::App;
 
@@ -49,7 +48,7 @@ impl Chain {
     /// There is a waypoint before `payment` and nothing at `cart`; it and the gateway share a secret.
     async fn with_waypoint(handed_on: &'static [&'static str], context: Value) -> Self {
         let (app, listener) = App::listen();
-        let mut estate = before_payment().await;
+        let mut estate = Estate::waypoint("payment").await;
         estate.config["context"] = context;
         estate.config["context"]["keyFile"] = "keys".into();
         estate.write("keys", SECRET);

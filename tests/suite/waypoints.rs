@@ -11,18 +11,7 @@ use crate::D;
 
 /// `payment`, forked by 42, behind a waypoint's only listener.
 async fn payment() -> World {
-    before_payment().await.start().await
-}
-
-/// The same, not started yet.
-pub(crate) async fn before_payment() -> Estate {
-    let mut estate = Estate::new();
-    estate.baseline("payment").await;
-    estate.fork("42", "payment").await;
-    estate.config["role"] = "waypoint".into();
-    estate.config["domains"] = json!([]);
-    estate.config["listeners"] = json!([{"address": "127.0.0.1:0", "service": "payment"}]);
-    estate
+    Estate::waypoint("payment").await.start().await
 }
 
 #[tokio::test]

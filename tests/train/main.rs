@@ -107,12 +107,7 @@ async fn gateway(binary: &Path, requests: usize) -> usize {
 }
 
 async fn waypoint(binary: &Path, requests: usize) -> usize {
-    let mut estate = Estate::new();
-    estate.baseline("web").await;
-    estate.fork("42", "web").await;
-    estate.config["role"] = "waypoint".into();
-    estate.config["domains"] = json!([]);
-    estate.config["listeners"] = json!([{"address": "127.0.0.1:0", "service": "web"}]);
+    let estate = Estate::waypoint("web").await;
     let mut waypoint = start(binary, &estate).await;
     let mut load = Load { tasks: JoinSet::new(), requests };
     for _ in 0..KEPT {

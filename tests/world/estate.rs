@@ -61,6 +61,17 @@ impl Estate {
         estate
     }
 
+    /// A waypoint whose only listener belongs to `service`, forked by 42 as `SERVICE-42`.
+    pub async fn waypoint(service: &str) -> Self {
+        let mut estate = Self::new();
+        estate.baseline(service).await;
+        estate.fork("42", service).await;
+        estate.config["role"] = "waypoint".into();
+        estate.config["domains"] = json!([]);
+        estate.config["listeners"] = json!([{"address": "127.0.0.1:0", "service": service}]);
+        estate
+    }
+
     /// The lines of an access log in JSON so far, once there are `count` of them; `file` is in the estate's folder.
     pub async fn log_lines(&self, file: &str, count: usize) -> Vec<Value> {
         let path = self.folder().join(file);

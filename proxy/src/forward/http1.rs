@@ -56,8 +56,8 @@ impl Http1 {
         let mut cx = Context::from_waker(Waker::noop());
         // Whoever is not quiet is closed, so that nobody misses the byte.
         let mut byte = [0];
-        let polled = Pin::new(&mut self.wire).poll_read(&mut cx, &mut ReadBuf::new(&mut byte));
-        self.input.is_empty() && polled.is_pending()
+        let mut byte = ReadBuf::new(&mut byte);
+        self.input.is_empty() && Pin::new(&mut self.wire).poll_read(&mut cx, &mut byte).is_pending()
     }
 
     /// Whether nothing came after the last answer.
