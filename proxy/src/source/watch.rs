@@ -1,18 +1,18 @@
 //! What changes on disk. Folders are watched, not files: an atomic rename or a ConfigMap's swapped `..data` link
 //! replaces the file, and a watch on the file itself would die with the old one.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Events that may wait; when more come, everything is read again.
-const QUEUE: usize = 4096;
+/// Paths that may wait to be looked at; where more change, everything is read again.
+const MOST: usize = 4096;
 /// A file that is being written says little: this long after the first event of it it is looked at, unless an event
 /// says before that the writer has finished.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -20,31 +20,24 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// Watches folders.
 pub struct Watch {
     watcher: Option<RecommendedWatcher>,
-    events: mpsc::Receiver<Event>,
-    told: Arc<Mutex<Told>>,
     folders: BTreeSet<PathBuf>,
-    /// What was noted, and when it is looked at.
-    pending: Changed,
-    due: Option<Instant>,
+    noted: Arc<Noted>,
 }
 
-/// What was said since somebody looked.
+/// What the system has said since somebody looked.
 #[derive(Debug, Default)]
-struct Told {
-    /// These paths change. Each is said once: what is written again and again, as a log beside the configuration, would wake us
-    /// for every line.
-    paths: HashSet<PathBuf>,
-    /// More was to be said than may wait.
-    is_lacking: bool,
+struct Noted {
+    news: Mutex<News>,
+    /// Wakes who waits when there is something to look at, or sooner than was known: what is written again and again, as a log
+    /// beside the configuration, wakes nobody for every line.
+    sooner: Notify,
 }
 
-/// What the system says.
-#[derive(Debug)]
-enum Event {
-    /// Something about this path, and whether it is whole: renamed, removed, or closed by who wrote it.
-    Path(PathBuf, bool),
-    /// Something was missed.
-    Missed,
+#[derive(Debug, Default)]
+struct News {
+    changed: Changed,
+    /// When it is looked at.
+    due: Option<Instant>,
 }
 
 /// What has changed.
@@ -59,18 +52,17 @@ pub struct Changed {
 impl Watch {
     /// A watch that watches nothing yet. Where the system gives none, changes are still seen by the poll.
     pub fn new() -> Self {
-        let (send, events) = mpsc::channel(QUEUE);
-        let told = Arc::<Mutex<Told>>::default();
+        let noted = Arc::<Noted>::default();
         let watcher = notify::recommended_watcher({
-            let told = Arc::clone(&told);
-            move |event| told.lock().unwrap_or_else(PoisonError::into_inner).tell(event, &send)
+            let noted = Arc::clone(&noted);
+            move |event| noted.note(event)
         });
         let watcher = watcher
             .inspect_err(
                 |error| tracing::warn!(%error, "files are not watched; changes are seen within 30 s"),
             )
             .ok();
-        Self { watcher, events, told, folders: BTreeSet::new(), pending: Changed::default(), due: None }
+        Self { watcher, folders: BTreeSet::new(), noted }
     }
 
     /// Watches exactly the folders of `files`, and `folders`.
@@ -104,62 +96,53 @@ impl Watch {
     /// Waits for a change, and for those that come with it. Dropped while it waits, it loses none.
     pub async fn changed(&mut self) -> Changed {
         loop {
-            let event = match self.due {
-                None => self.events.recv().await,
-                Some(due) => match tokio::time::timeout_at(due, self.events.recv()).await {
-                    Ok(event) => event,
-                    Err(_) => break,
-                },
-            };
-            match event {
-                Some(event) => self.note(event),
-                // No watcher: the poll is all there is.
-                None => std::future::pending::<()>().await,
+            let due = self.noted.news().due;
+            let sooner = self.noted.sooner.notified();
+            match due {
+                Some(due) => {
+                    if tokio::time::timeout_at(due, sooner).await.is_err() {
+                        break;
+                    }
+                }
+                // Where there is no watcher, the poll is all there is.
+                None => sooner.await,
             }
         }
-        self.due = None;
-        while let Ok(event) = self.events.try_recv() {
-            self.pending.note(event);
-        }
-        // From now on each is said again. What was not said until now is seen by who looks next.
-        let told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
-        self.pending.all |= told.is_lacking;
-        std::mem::take(&mut self.pending)
-    }
-
-    fn note(&mut self, event: Event) {
-        let now = Instant::now();
-        let is_whole = matches!(event, Event::Path(_, true));
-        self.pending.note(event);
-        let due = if is_whole { now } else { now + SETTLE };
-        self.due = Some(self.due.map_or(due, |before| before.min(due)));
+        std::mem::take(&mut *self.noted.news()).changed
     }
 }
 
-impl Told {
-    /// Passes on what the system says.
-    fn tell(&mut self, event: notify::Result<notify::Event>, send: &mpsc::Sender<Event>) {
-        let Ok(event) = event else { return self.say(Event::Missed, send) };
-        let is_whole = match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write))
-            | EventKind::Modify(ModifyKind::Name(_))
-            | EventKind::Remove(_) => true,
-            EventKind::Access(_) => return,
-            _ => false,
-        };
-        if event.need_rescan() {
-            self.say(Event::Missed, send);
-        }
-        for path in event.paths {
-            if self.paths.insert(path.clone()) || is_whole {
-                self.say(Event::Path(path, is_whole), send);
-            }
-        }
+impl Noted {
+    fn news(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn say(&mut self, event: Event, send: &mpsc::Sender<Event>) {
-        // Whoever looks empties the queue first, and is told then.
-        self.is_lacking |= send.try_send(event).is_err();
+    /// Notes what the system says.
+    fn note(&self, event: notify::Result<notify::Event>) {
+        // Whether it is whole: renamed, removed, or closed by who wrote it.
+        let is_whole = match event.as_ref().map(|event| event.kind) {
+            Ok(
+                EventKind::Access(AccessKind::Close(AccessMode::Write))
+                | EventKind::Modify(ModifyKind::Name(_))
+                | EventKind::Remove(_),
+            ) => true,
+            Ok(EventKind::Access(_)) => return,
+            _ => false,
+        };
+        let now = Instant::now();
+        let due = if is_whole { now } else { now + SETTLE };
+        let mut news = self.news();
+        match event {
+            Ok(event) => {
+                news.changed.all |= event.need_rescan();
+                event.paths.into_iter().for_each(|path| news.changed.note(path));
+            }
+            Err(_) => news.changed.all = true,
+        }
+        if news.due.is_none_or(|before| due < before) {
+            news.due = Some(due);
+            self.sooner.notify_one();
+        }
     }
 }
 
@@ -170,18 +153,18 @@ impl Default for Watch {
 }
 
 impl Changed {
-    fn note(&mut self, event: Event) {
-        match event {
-            Event::Path(path, _) => {
-                self.paths.insert(path);
-            }
-            Event::Missed => self.all = true,
+    fn note(&mut self, path: PathBuf) {
+        if self.paths.len() < MOST || self.paths.contains(&path) {
+            self.paths.insert(path);
+        } else {
+            self.all = true;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use notify::event::DataChange;
 
     use super::*;
@@ -208,40 +191,44 @@ mod tests {
     const WRITTEN: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
     const CLOSED: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
 
-    /// A watch that is told by hand.
-    fn by_hand() -> (Watch, impl Fn(&Watch, EventKind, &str)) {
-        let (send, events) = mpsc::channel(QUEUE);
-        let say = move |watch: &Watch, kind, path: &str| {
-            watch.told.lock().unwrap().tell(Ok(notify::Event::new(kind).add_path(path.into())), &send);
-        };
-        (Watch { events, ..Watch::new() }, say)
+    impl Watch {
+        fn note(&self, kind: EventKind, path: &str) {
+            self.noted.note(Ok(notify::Event::new(kind).add_path(path.into())));
+        }
+
+        /// Whether who waits was to be woken since this was asked.
+        fn wakes(&self) -> bool {
+            self.noted.sooner.notified().now_or_never().is_some()
+        }
+    }
+
+    fn only(path: &str) -> Changed {
+        Changed { paths: BTreeSet::from([path.into()]), all: false }
     }
 
     #[tokio::test]
-    async fn what_is_written_again_and_again_is_said_once_until_somebody_looks() {
-        let (mut watch, say) = by_hand();
+    async fn what_is_written_again_and_again_wakes_once_until_somebody_looks() {
+        let mut watch = Watch::new();
         for _ in 0..3 {
-            (0..100).for_each(|_| say(&watch, WRITTEN, "/etc/access.log"));
-            assert_eq!(watch.events.len(), 1);
+            watch.note(WRITTEN, "/etc/access.log");
+            assert!(watch.wakes());
+            (0..100).for_each(|_| watch.note(WRITTEN, "/etc/access.log"));
+            assert!(!watch.wakes());
             // That it is whole now is news.
-            say(&watch, CLOSED, "/etc/access.log");
-            assert_eq!(watch.events.len(), 2);
-            let changed = watch.changed().await;
-            assert_eq!(changed, Changed { paths: BTreeSet::from(["/etc/access.log".into()]), all: false });
+            watch.note(CLOSED, "/etc/access.log");
+            assert!(watch.wakes());
+            assert_eq!(watch.changed().await, only("/etc/access.log"));
         }
     }
 
     #[tokio::test]
     async fn where_more_changes_than_may_wait_everything_is_looked_at() {
-        let (mut watch, say) = by_hand();
-        (0..=QUEUE).for_each(|number| say(&watch, WRITTEN, &format!("/etc/{number}.yaml")));
+        let mut watch = Watch::new();
+        (0..=MOST).for_each(|number| watch.note(WRITTEN, &format!("/etc/{number}.yaml")));
         let changed = watch.changed().await;
-        assert!(changed.all && changed.paths.len() == QUEUE);
-        say(&watch, WRITTEN, "/etc/0.yaml");
-        assert_eq!(
-            watch.changed().await,
-            Changed { paths: BTreeSet::from(["/etc/0.yaml".into()]), all: false }
-        );
+        assert!(changed.all && changed.paths.len() == MOST);
+        watch.note(WRITTEN, "/etc/0.yaml");
+        assert_eq!(watch.changed().await, only("/etc/0.yaml"));
     }
 
     #[tokio::test]
@@ -255,17 +242,15 @@ mod tests {
             return;
         }
         std::fs::rename(&hidden, &file).unwrap();
-        while !watch.pending.paths.contains(&file) {
-            let event = watch.events.recv().await.unwrap();
-            watch.note(event);
+        while !watch.noted.news().changed.paths.contains(&file) {
+            tokio::task::yield_now().await;
         }
-        assert!(watch.due.unwrap() <= Instant::now());
+        assert!(watch.noted.news().due.unwrap() <= Instant::now());
         watch.changed().await;
         // It is open still.
         let mut open = std::fs::File::create(&file).unwrap();
         std::io::Write::write_all(&mut open, b"y").unwrap();
-        let event = watch.events.recv().await.unwrap();
-        watch.note(event);
-        assert!(watch.due.unwrap() > Instant::now());
+        watch.noted.sooner.notified().await;
+        assert!(watch.noted.news().due.unwrap() > Instant::now());
     }
 }
