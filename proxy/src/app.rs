@@ -20,8 +20,8 @@ use http::HeaderValue;
 use sidetrack_config::limits::Limits;
 use sidetrack_config::model::{Config, Listener};
 use sidetrack_config::{Owner, Problem, Problems};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::LocalSet;
 
 use crate::accept::connection::Door;
 use crate::accept::gate::Gate;
@@ -137,8 +137,7 @@ pub fn run(origin: impl Into<Origin>, controller: Option<Controller>, link: Link
     // The keeper's, which is without the previews.
     let config = keeper.config().clone();
     let descriptors = listen::raise_descriptor_limit().unwrap_or(1024);
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io("runtime"))?;
+    let runtime = runtime().map_err(io("runtime"))?;
     let keeper = Rc::new(RefCell::new(keeper));
     let follower = controller.map(|controller| {
         Follower::open(controller, Rc::clone(&keeper), Arc::clone(&metrics), &config.state_dir)
@@ -192,7 +191,7 @@ pub fn run(origin: impl Into<Origin>, controller: Option<Controller>, link: Link
     let memory_of = Arc::clone(&shared);
     let admin =
         Rc::new(Admin { keeper, metrics, settings: config.admin.clone(), shared: Arc::clone(&shared) });
-    LocalSet::new().block_on(&runtime, async move {
+    runtime.block_on(async move {
         // Before anybody is told that it serves: the system's own answer to SIGHUP is to end a process.
         let signals = Signals::new();
         tokio::task::spawn_local(watch_memory(Arc::clone(&memory_of)));
@@ -353,16 +352,31 @@ fn spawn(
         let (change, changed) = mpsc::unbounded_channel();
         changes.push(change);
         let (shared, finished) = (Arc::clone(shared), finished.clone());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (tell, made) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            LocalSet::new().block_on(&runtime, async move {
+            // A runtime stays on the thread that has made it.
+            let runtime = match runtime() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(tell.send(error)),
+            };
+            drop(tell);
+            runtime.block_on(async move {
                 Worker::new(index, workers, seed(index), shared).run(share, changed).await;
                 let _ = finished.send(());
             });
         })?;
+        if let Ok(error) = made.recv() {
+            return Err(error);
+        }
         threads.push(thread);
     }
     Ok(Threads { threads, changes, done })
+}
+
+/// A runtime for the tasks of this thread. They never leave it, and it schedules them by itself: a `LocalSet` in an
+/// ordinary one would be a second scheduler below the first.
+fn runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
 }
 
 fn announce(started: &Started, control: &Control) {
