@@ -22,9 +22,19 @@ pub trait Head {
     /// Every field line, in order.
     fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])>;
 
+    /// The values of the field `name`, line by line.
+    fn lines<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.fields().filter(|(field, _)| *field == name.as_bytes()).map(|(_, value)| value)
+    }
+
     /// The first value of the field `name`.
     fn field(&self, name: &str) -> Option<&[u8]> {
         self.fields().find(|(field, _)| *field == name.as_bytes()).map(|(_, value)| value)
+    }
+
+    /// Whether the name of some field may have a `_`.
+    fn has_underscores(&self) -> bool {
+        self.fields().any(|(name, _)| name.contains(&b'_'))
     }
 }
 
@@ -123,8 +133,17 @@ impl Head for HttpHead<'_> {
         self.head.fields.iter()
     }
 
+    #[inline]
+    fn lines<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.head.fields.get_all(name)
+    }
+
     fn field(&self, name: &str) -> Option<&[u8]> {
         self.head.fields.get(name)
+    }
+
+    fn has_underscores(&self) -> bool {
+        self.head.fields.has_underscores()
     }
 }
 

@@ -1,15 +1,14 @@
 //! Step 2: which keys does a request carry, and where. Pure: it reads the head and the table, nothing else.
 //!
-//! One pass over the fields collects what any carrier needs; then the carriers are asked in order of precedence.
-//! The explicit ones must agree; the others only fill in.
+//! The carriers are asked in order of precedence. The explicit ones must agree; the others only fill in.
 
 mod baggage;
+mod header;
 mod host;
 mod list;
 mod origin;
 mod path;
 mod query;
-mod scan;
 #[cfg(test)]
 mod tests;
 mod tools;
@@ -25,16 +24,15 @@ use crate::decision::Keys;
 use crate::error::{Code, Failure};
 use crate::head::Head;
 use crate::route::table::Table;
-use scan::Scan;
 
 pub(crate) use baggage::{Member, is_named, members};
+pub(crate) use header::{is_strict, is_twin};
 pub(crate) use host::read_host;
 pub(crate) use list::cookie_value;
 pub use list::percent_decoded;
 pub(crate) use path::segment as path_segment;
 pub use query::strip as strip_query;
 pub(crate) use query::value as query_value;
-pub(crate) use scan::{is_strict, is_twin};
 pub use traceparent::{TraceParent, only as only_traceparent, parse as parse_traceparent};
 
 /// What was read from a request: its keys, and what carriers in the URL leave of it.
@@ -148,6 +146,11 @@ pub fn host_of(authority: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 
+/// The caller's trace, where there is exactly one and it is valid.
+fn trace_parent<H: Head>(head: &H) -> Option<TraceParent> {
+    only_traceparent(head.lines("traceparent"))
+}
+
 /// Reads the keys of a request.
 ///
 /// # Errors
@@ -155,28 +158,19 @@ pub fn host_of(authority: &str) -> &str {
 /// differ. Both are the caller's to mend: neither may end in a silent baseline.
 pub fn identify<H: Head>(head: &H, table: &Table) -> Result<Identity, Failure> {
     let carriers = &table.estate.carriers;
-    let scan = Scan::new(head, carriers);
-    if let Some(twin) = scan.twin {
-        return Err(Failure::new(
-            Code::MalformedKey,
-            format!(
-                "some servers read header {:?} as {:?}; send that one only",
-                String::from_utf8_lossy(twin),
-                carriers.header.as_deref().unwrap_or("")
-            ),
-        ));
-    }
+    header::check_twin(head, table)?;
     let host = host::read(head, table)?;
     let path = path::read(head, table)?;
     let query = query::read(head, table)?;
-    let baggage = baggage::in_baggage(&scan, table)?;
-    let traced = scan.trace_parent().is_some();
-    let tracestate = if traced { baggage::in_tracestate(&scan, table)? } else { None };
+    let baggage = baggage::in_baggage(head, table)?;
+    let traced = trace_parent(head).is_some();
+    let tracestate = if traced { baggage::in_tracestate(head, table)? } else { None };
 
     let mut identity = Identity {
         keys: Keys::new(),
         carrier: None,
-        strict: scan.strict || baggage.as_ref().is_some_and(|found| found.strict),
+        strict: head.lines("x-pr-strict").any(is_strict)
+            || baggage.as_ref().is_some_and(|found| found.strict),
         host: host.rest,
         path_skip: path.as_ref().map_or(0, |found| found.skip),
         strip_query: query.present,
@@ -185,18 +179,19 @@ pub fn identify<H: Head>(head: &H, table: &Table) -> Result<Identity, Failure> {
         is_private: false,
         onward: Onward::Carried,
     };
-    identity.take_explicit(Carrier::Header, list::in_header(&scan.header, table)?)?;
+    identity.take_explicit(Carrier::Header, header::keys(head, table)?)?;
     identity.take_explicit(Carrier::Host, host.keys)?;
     identity.take_explicit(Carrier::Path, path.map(|found| found.keys))?;
     identity.take_explicit(Carrier::Query, query.keys)?;
     identity.take_explicit(Carrier::Baggage, baggage.map(|found| found.keys))?;
     identity.take_explicit(Carrier::Tracestate, tracestate)?;
-    let navigates = head.method() == "GET" && scan.fetch_mode.is_none_or(|mode| mode == b"navigate");
+    let navigates =
+        head.method() == "GET" && head.lines("sec-fetch-mode").last().is_none_or(|mode| mode == b"navigate");
     if query.present && navigates && carriers.cookie.is_some() {
         identity.cookie = if query.cleared { CookieChange::Clear } else { CookieChange::Set };
     }
     if identity.keys.is_empty() {
-        identity.fill_in(head, &scan, table, query.cleared);
+        identity.fill_in(head, table, query.cleared);
     }
     Ok(identity)
 }
@@ -225,14 +220,14 @@ impl Identity {
     }
 
     /// Carriers that only fill in: they never conflict, and what they hold wrongly is ignored.
-    fn fill_in<H: Head>(&mut self, head: &H, scan: &Scan<'_>, table: &Table, cleared: bool) {
-        let found = tools::read(head, scan, table)
+    fn fill_in<H: Head>(&mut self, head: &H, table: &Table, cleared: bool) {
+        let found = tools::read(head, table)
             .map(|(keys, in_url)| (Carrier::Alias, keys, !in_url))
             .or_else(|| {
-                let cookie = if cleared { None } else { list::in_cookie(&scan.cookie, table) };
+                let cookie = if cleared { None } else { list::in_cookie(head, table) };
                 cookie.map(|keys| (Carrier::Cookie, keys, true))
             })
-            .or_else(|| origin::read(head, scan, table).map(|keys| (Carrier::Origin, keys, true)))
+            .or_else(|| origin::read(head, table).map(|keys| (Carrier::Origin, keys, true)))
             .or_else(|| {
                 let hidden = trace::read(head, table)?;
                 self.strict |= hidden.strict;

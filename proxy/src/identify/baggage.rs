@@ -4,9 +4,9 @@
 use sidetrack_config::carriers::Carrier;
 
 use super::list::{decoded, explicit, percent_decoded, text};
-use super::scan::{Lines, Scan};
 use crate::decision::Keys;
 use crate::error::{Code, Failure};
+use crate::head::Head;
 use crate::route::table::Table;
 
 /// What our baggage member says.
@@ -16,10 +16,10 @@ pub(super) struct Found {
     pub(super) strict: bool,
 }
 
-pub(super) fn in_baggage(scan: &Scan<'_>, table: &Table) -> Result<Option<Found>, Failure> {
+pub(super) fn in_baggage<H: Head>(head: &H, table: &Table) -> Result<Option<Found>, Failure> {
     let Some(name) = table.estate.carriers.baggage.as_deref() else { return Ok(None) };
     let mut found: Option<Found> = None;
-    for member in named(&scan.baggage, name) {
+    for member in named(head, name) {
         if member.name != name.as_bytes() {
             // What we don't read, but services do, must not pass.
             let said = String::from_utf8_lossy(member.name);
@@ -36,10 +36,10 @@ pub(super) fn in_baggage(scan: &Scan<'_>, table: &Table) -> Result<Option<Found>
     Ok(found)
 }
 
-pub(super) fn in_tracestate(scan: &Scan<'_>, table: &Table) -> Result<Option<Keys>, Failure> {
+pub(super) fn in_tracestate<H: Head>(head: &H, table: &Table) -> Result<Option<Keys>, Failure> {
     let Some(name) = table.estate.carriers.tracestate.as_deref() else { return Ok(None) };
     let mut found: Option<Keys> = None;
-    for value in values(&scan.tracestate, name) {
+    for value in values(head, name) {
         let keys = explicit(Carrier::Tracestate, text(Carrier::Tracestate, value)?, '.', table)?;
         agree(Carrier::Tracestate, found.as_ref(), &keys)?;
         found = Some(keys);
@@ -103,14 +103,14 @@ pub(crate) fn members(list: &[u8]) -> impl Iterator<Item = Member<'_>> {
     })
 }
 
-/// The members `name` of a baggage, in order; called so by itself, or once escapes are resolved.
-pub(super) fn named<'a>(lines: &Lines<'a>, name: &str) -> impl Iterator<Item = Member<'a>> {
-    lines.iter().flat_map(|line| members(line)).filter(move |member| member.is(name))
+/// The members `name` of the baggage, in order; called so by itself, or once escapes are resolved.
+pub(super) fn named<'a, H: Head>(head: &'a H, name: &str) -> impl Iterator<Item = Member<'a>> {
+    head.lines("baggage").flat_map(members).filter(move |member| member.is(name))
 }
 
-/// The values of the members `name` of a tracestate, in order.
-pub(super) fn values<'a>(lines: &Lines<'a>, name: &str) -> impl Iterator<Item = &'a [u8]> {
-    let members = lines.iter().flat_map(|line| members(line));
+/// The values of the members `name` of the tracestate, in order.
+pub(super) fn values<'a, H: Head>(head: &'a H, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    let members = head.lines("tracestate").flat_map(members);
     members.filter(move |member| member.name == name.as_bytes()).map(|member| member.value)
 }
 

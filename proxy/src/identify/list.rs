@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use sidetrack_config::Key;
 use sidetrack_config::carriers::Carrier;
 
-use super::scan::Lines;
 use crate::decision::{Keys, push_key};
 use crate::error::{Code, Failure};
+use crate::head::Head;
 use crate::route::table::Table;
 
 /// Adds the keys of `text` to `keys`, aliases resolved.
@@ -53,24 +53,11 @@ pub(super) fn decoded(carrier: Carrier, text: &str) -> Result<Cow<'_, str>, Fail
     percent_decoded(text).ok_or_else(|| malformed(carrier, "it holds a broken percent escape"))
 }
 
-/// The list of our header: repeated lines count as one list, in order.
-pub(super) fn in_header(lines: &Lines<'_>, table: &Table) -> Result<Option<Keys>, Failure> {
-    if lines.is_empty() {
-        return Ok(None);
-    }
-    let mut keys = Keys::new();
-    for line in lines {
-        let text = text(Carrier::Header, line)?;
-        read(&mut keys, text, ',', table).map_err(|why| malformed(Carrier::Header, &why))?;
-    }
-    Ok(Some(keys))
-}
-
 /// The list of our cookie, the first that is one. It only fills in: what is malformed is ignored.
-pub(super) fn in_cookie(lines: &Lines<'_>, table: &Table) -> Option<Keys> {
+pub(super) fn in_cookie<H: Head>(head: &H, table: &Table) -> Option<Keys> {
     let (name, found) = (table.estate.carriers.cookie.as_deref()?, table.estate.cookie.as_ref()?);
     // Most cookies are not ours, and taking them apart costs more than to see that.
-    let named = lines.iter().filter(|line| found.find(line).is_some());
+    let named = head.lines("cookie").filter(|line| found.find(line).is_some());
     let pairs = named.flat_map(|line| line.split(|byte| *byte == b';'));
     pairs.filter_map(|pair| cookie_value(pair, name)).find_map(|value| {
         let mut keys = Keys::new();
