@@ -24,6 +24,7 @@ use std::time::{Instant, SystemTime};
 
 use ipnet::IpNet;
 use sidetrack_config::model::{Config, Place, Role, contains};
+use smallvec::SmallVec;
 
 use crate::decision::{Decision, Side};
 use crate::fields::Fields;
@@ -125,12 +126,12 @@ pub struct Facts {
     pub is_grpc: bool,
 }
 
-/// A request is about to go onward with these fields, which say where its next hops report to. `None`: it has no key, and
-/// nothing is to be told of it.
+/// A request, which may be a call of gRPC, is about to go onward with these fields, which say where its next hops report to.
+/// `None`: it has no key, and nothing is to be told of it, or nothing but our own part.
 pub fn begin(
     fields: &mut Fields,
     decision: &Decision<'_>,
-    place: &Place,
+    (place, is_grpc): (&Place, bool),
     worker: &Worker,
     table: &Table,
 ) -> Option<Box<Chain>> {
@@ -167,7 +168,9 @@ pub fn begin(
     if let Some(name) = name {
         member::write(fields, name, at);
     }
-    Some(Box::new(chain))
+    // What is told once, by nobody but us, has nothing to remember.
+    let is_alone = matches!(chain.part, Part::Alone) && !is_grpc;
+    (!is_alone).then(|| Box::new(chain))
 }
 
 impl Chain {
@@ -285,25 +288,27 @@ pub fn finish(
     let reader = reader(chain.as_deref(), table);
     let trace =
         chain.as_deref().filter(|chain| matches!(chain.part, Part::First(_))).and_then(|chain| chain.trace);
-    let hops = match chain {
+    let hops: SmallVec<[Hop; 1]> = match chain {
         Some(chain) => {
             if facts.is_grpc {
                 chain.head = Some(Head { received: received.clone(), micros });
             }
-            chain.tell(own, received, facts, worker, table, true)
+            chain.tell(own, received, facts, worker, table, true).into()
         }
-        None => hop::before(own, received).0,
+        None if received.is_empty() => SmallVec::from_buf([own]),
+        None => hop::before(own, received).0.into(),
     };
-    fields.insert(hop::ROUTE, hop::line(&hops, reader).as_bytes());
+    write(fields, &hops, reader);
     if table.estate.role == Role::Gateway {
         // Those of another gateway behind this one are among ours.
         fields.retain_values(hop::TIMING, |line| !hop::is_timing(line));
-        let mut timing = hop::timing(&hops);
-        if let Some(trace) = trace {
-            timing.push_str(", ");
-            timing.push_str(&hop::timing_of_trace(trace));
-        }
-        fields.append(hop::TIMING, timing.as_bytes());
+        fields.append_with(hop::TIMING, |out| {
+            hop::timing(&hops, out);
+            if let Some(trace) = trace {
+                out.extend_from_slice(b", ");
+                out.extend_from_slice(hop::timing_of_trace(trace).as_bytes());
+            }
+        });
     }
 }
 
@@ -320,7 +325,13 @@ pub fn trailers(
     let own = own(entry, Some(chain), head.micros);
     let received = if fields.contains(hop::ROUTE) { hop::read(fields) } else { head.received.clone() };
     let hops = chain.tell(own, received, facts, worker, table, false);
-    fields.insert(hop::ROUTE, hop::line(&hops, reader(Some(chain), table)).as_bytes());
+    write(fields, &hops, reader(Some(chain), table));
+}
+
+/// Writes a list in place of what came with the answer.
+fn write(fields: &mut Fields, hops: &[Hop], reader: Reader) {
+    fields.remove(hop::ROUTE);
+    fields.append_with(hop::ROUTE, |out| hop::line(hops, reader, out));
 }
 
 fn own(entry: String, chain: Option<&Chain>, micros: u32) -> Hop {

@@ -20,8 +20,8 @@ use crate::h1::{Fault, offset};
 pub struct Fields {
     text: Vec<u8>,
     lines: Vec<Line>,
-    /// A bit for each tag that was ever among the lines: most names that are asked for are not there.
-    seen: u64,
+    /// The tags that were ever among the lines: most names that are asked for are not there.
+    seen: Tags,
     /// Whether there was ever a name with `_`, which some servers read as `-`.
     underscored: bool,
 }
@@ -49,12 +49,11 @@ const MOST: usize = 16 << 20;
 impl Line {
     /// A line of the text, its tag not yet known; `None`: it is out of bounds.
     fn new(start: usize, name: usize, end: usize) -> Option<Self> {
-        Some(Self {
-            start: u32::try_from(start).ok()?,
-            end: u32::try_from(end).ok().filter(|_| end <= MOST)?,
-            name: u16::try_from(name).ok()?,
-            tag: 0,
-        })
+        if start > end || end > MOST || name > usize::from(u16::MAX) {
+            return None;
+        }
+        // All of them fit.
+        Some(Self { start: start as u32, end: end as u32, name: name as u16, tag: 0 })
     }
 
     fn name(self, text: &[u8]) -> &[u8] {
@@ -85,12 +84,14 @@ const fn tag(name: &[u8]) -> u16 {
     ((name.len() as u16) << 10) ^ ((first as u16) << 5) ^ (middle as u16)
 }
 
-/// Names of lines that are not to be written. Made in a constant, so that nothing has to be found out about them while
-/// requests wait.
+/// Names of lines that are not to be written, or not to stay. Made in a constant, so that nothing has to be found out about
+/// them while requests wait.
 #[derive(Clone, Copy, Debug)]
 pub struct Skips<const N: usize> {
     names: [&'static str; N],
     tags: [u16; N],
+    /// All tags.
+    all: Tags,
 }
 
 impl<const N: usize> Skips<N> {
@@ -98,12 +99,20 @@ impl<const N: usize> Skips<N> {
     #[expect(clippy::indexing_slicing, reason = "both arrays have this length")]
     pub const fn new(names: [&'static str; N]) -> Self {
         let mut tags = [0; N];
+        let mut all = Tags([0; 4]);
         let mut at = 0;
         while at < N {
             tags[at] = tag(names[at].as_bytes());
+            all.insert(tags[at]);
             at += 1;
         }
-        Self { names, tags }
+        Self { names, tags, all }
+    }
+
+    /// Whether a line has one of these names.
+    #[inline]
+    fn has(&self, line: Line, text: &[u8]) -> bool {
+        self.tags.contains(&line.tag) && self.names.iter().any(|name| name.as_bytes() == line.name(text))
     }
 }
 
@@ -116,10 +125,40 @@ pub enum Turn {
     Later,
 }
 
-/// The bit of a tag in [`Fields::seen`].
-#[inline]
-const fn bit(tag: u16) -> u64 {
-    1 << ((tag ^ (tag >> 6) ^ (tag >> 12)) & 63)
+/// A set of tags, in which one may be that was not put in: it has a bit for each of 256 kinds of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tags([u64; 4]);
+
+impl Tags {
+    /// The word and the bit in it of a tag.
+    #[inline]
+    const fn place(tag: u16) -> (usize, u64) {
+        let kind = (tag ^ (tag >> 8)) & 255;
+        ((kind >> 6) as usize, 1 << (kind & 63))
+    }
+
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "a place is one of the words")]
+    const fn insert(&mut self, tag: u16) {
+        let (word, bit) = Self::place(tag);
+        self.0[word] |= bit;
+    }
+
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "a place is one of the words")]
+    const fn may_have(&self, tag: u16) -> bool {
+        let (word, bit) = Self::place(tag);
+        self.0[word] & bit != 0
+    }
+
+    #[inline]
+    fn may_share(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).any(|(ours, theirs)| ours & theirs != 0)
+    }
+
+    fn extend(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(ours, theirs)| *ours |= theirs);
+    }
 }
 
 fn index(at: u32) -> usize {
@@ -161,40 +200,33 @@ fn is_blank_to_end(head: &[u8], from: usize) -> bool {
     rest.get(blanks..).is_some_and(|rest| rest.starts_with(END))
 }
 
-/// Whether there may be a capital in a name. Of the characters of a token those and `^` and `_` have 0x40 without 0x20.
-#[inline]
-fn may_have_capitals(name: &[u8]) -> bool {
-    match in_eights(name, |word| word & !(word << 1) & eight(0x40)) {
-        Some(odd) => odd != 0,
-        None => name.iter().fold(0, |found, byte| found | (byte & !(byte << 1))) & 0x40 != 0,
-    }
-}
-
-/// Brings a name to lower case, and says whether there is a `_` in it. Eight bytes at a time: those of a token are below
-/// 0x80, so that what is added to each carries into none of the others.
-fn lower(name: &mut [u8]) -> bool {
+/// Brings the name of this length that `text` begins with to lower case, and says whether there is a `_` in it. Eight bytes
+/// at a time, of which those behind the name stay as they are. Those of a token are below 0x80, so that what is added to
+/// each carries into none of the others.
+fn lower(text: &mut [u8], length: usize) -> bool {
     let mut found = 0;
-    let mut lower_eight = |bytes: &mut [u8; 8]| {
-        let word = u64::from_ne_bytes(*bytes);
+    let mut lower_eight = |bytes: &mut [u8; 8], of_name: u64| {
+        let all = u64::from_le_bytes(*bytes);
+        let word = all & of_name;
         // Their highest bits: set in what is at least `A`, and in what is beyond `Z`.
         let (from_a, beyond_z) = (word + eight(0x80 - b'A'), word + eight(0x7f - b'Z'));
         let capitals = from_a & !beyond_z & eight(0x80);
         let underscores = word ^ eight(b'_');
         found |= underscores.wrapping_sub(eight(1)) & !underscores & eight(0x80);
-        *bytes = (word | capitals >> 2).to_ne_bytes();
+        *bytes = (all | capitals >> 2).to_le_bytes();
     };
-    name.as_chunks_mut::<8>().0.iter_mut().for_each(&mut lower_eight);
-    match name.last_chunk_mut::<8>() {
-        // The last eight bytes may have been brought to lower case in part, which is no harm.
-        Some(last) => {
-            lower_eight(last);
-            found != 0
-        }
+    let (eights, last) = (length - length % 8, length % 8);
+    let Some((whole, rest)) = text.split_at_mut_checked(eights) else { return false };
+    whole.as_chunks_mut().0.iter_mut().for_each(|bytes| lower_eight(bytes, u64::MAX));
+    match rest.first_chunk_mut() {
+        Some(bytes) => lower_eight(bytes, (1 << (8 * last)) - 1),
         None => {
-            name.make_ascii_lowercase();
-            name.contains(&b'_')
+            let rest = rest.get_mut(..last).unwrap_or_default();
+            rest.make_ascii_lowercase();
+            return found != 0 || rest.contains(&b'_');
         }
     }
+    found != 0
 }
 
 /// Whether one of two bytes is in a name.
@@ -215,23 +247,17 @@ impl Fields {
         Self {
             text: Vec::with_capacity(bytes),
             lines: Vec::with_capacity(lines),
-            seen: 0,
+            seen: Tags::default(),
             underscored: false,
         }
     }
 
     /// The lines that a parser has read of `head`: names are tokens in any case, values hold no control character. With
-    /// room for so many lines more, in so many bytes. `note` is told of each line, its name in lower case.
+    /// room for so many lines more, in so many bytes.
     ///
     /// # Errors
-    /// A line that ends in LF alone, where some readers end a line and others don't (RFC 9112 section 2.2 lets them); what
-    /// `note` says.
-    pub fn parsed(
-        head: &[u8],
-        lines: &[httparse::Header<'_>],
-        room: (usize, usize),
-        mut note: impl FnMut(&[u8], &[u8]) -> Result<(), Fault>,
-    ) -> Result<Self, Fault> {
+    /// A line that ends in LF alone, where some readers end a line and others don't (RFC 9112 section 2.2 lets them).
+    pub fn parsed(head: &[u8], lines: &[httparse::Header<'_>], room: (usize, usize)) -> Result<Self, Fault> {
         let mut fields = Self::with_room(lines.len() + room.0, head.len() + room.1);
         fields.text.extend_from_slice(head);
         for line in lines {
@@ -240,8 +266,9 @@ impl Fields {
             let (colon, end) = (start + name.len(), at + value.len());
             // Nearly all of them stand there as we write them, and are copied with the whole.
             let is_plain = at == colon + COLON.len()
-                && head.get(colon..at) == Some(COLON)
-                && head.get(end..end + END.len()) == Some(END);
+                && head
+                    .get(colon..end + END.len())
+                    .is_some_and(|rest| rest.starts_with(COLON) && rest.ends_with(END));
             // An empty value may stand anywhere.
             if !is_plain && !is_blank_to_end(head, if value.is_empty() { colon + 1 } else { end }) {
                 return Err(Fault::Malformed("a line of the head ends without CR"));
@@ -249,7 +276,6 @@ impl Fields {
             let line = Line::new(start, name.len(), end + END.len()).filter(|_| is_plain);
             if let Some(line) = line.or_else(|| fields.write_line(name, value)) {
                 fields.index_line(line, name);
-                note(line.name(&fields.text), value)?;
             }
         }
         Ok(fields)
@@ -260,6 +286,25 @@ impl Fields {
     pub fn append(&mut self, name: &str, value: &[u8]) {
         if is_value(value) {
             self.push(name.as_bytes(), tag(name.as_bytes()), value);
+        }
+    }
+
+    /// Adds a line whose value `write` puts behind the bytes that it is given. One that can't stand in a field is left out.
+    pub fn append_with(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.text.len();
+        self.text.extend_from_slice(name.as_bytes());
+        self.text.extend_from_slice(COLON);
+        let value = self.text.len();
+        write(&mut self.text);
+        let is_good = self.text.get(value..).is_some_and(is_value);
+        self.text.extend_from_slice(END);
+        match Line::new(start, name.len(), self.text.len()).filter(|_| is_good) {
+            Some(line) => {
+                let tag = tag(name.as_bytes());
+                self.seen.insert(tag);
+                self.lines.push(Line { tag, ..line });
+            }
+            None => self.text.truncate(start),
         }
     }
 
@@ -290,11 +335,17 @@ impl Fields {
             }),
         );
         self.text.extend_from_slice(&other.text);
-        self.seen |= other.seen;
+        self.seen.extend(&other.seen);
         self.underscored |= other.underscored;
     }
 
     fn replace(&mut self, name: &[u8], tag: u16, value: &[u8]) {
+        let mut there = self.lines.iter().filter(|line| line.tag == tag && line.name(&self.text) == name);
+        if let (Some(line), None) = (there.next(), there.next())
+            && line.value(&self.text) == value
+        {
+            return;
+        }
         let Some(new) = self.write_line(name, value) else { return };
         let Self { text, lines, .. } = self;
         let mut new = Some(Line { tag, ..new });
@@ -313,7 +364,7 @@ impl Fields {
     /// Adds a line whose name is in lower case.
     fn push(&mut self, name: &[u8], tag: u16, value: &[u8]) {
         if let Some(line) = self.write_line(name, value) {
-            self.seen |= bit(tag);
+            self.seen.insert(tag);
             self.lines.push(Line { tag, ..line });
         }
     }
@@ -321,13 +372,10 @@ impl Fields {
     /// Adds a line of the text to the index, its `name` in lower case.
     #[inline]
     fn index_line(&mut self, line: Line, name: &[u8]) {
-        if may_have_capitals(name) {
-            let start = index(line.start);
-            let written = self.text.get_mut(start..start + name.len()).unwrap_or_default();
-            self.underscored |= lower(written);
-        }
+        let written = self.text.get_mut(index(line.start)..).unwrap_or_default();
+        self.underscored |= lower(written, name.len());
         let tag = tag(name);
-        self.seen |= bit(tag);
+        self.seen.insert(tag);
         self.lines.push(Line { tag, ..line });
     }
 
@@ -368,7 +416,7 @@ impl Fields {
     /// Whether there may be a line of a name with this tag.
     #[inline]
     const fn may_have(&self, tag: u16) -> bool {
-        self.seen & bit(tag) != 0
+        self.seen.may_have(tag)
     }
 
     /// Takes every line of that name away; says whether there was one.
@@ -383,6 +431,14 @@ impl Fields {
         let before = lines.len();
         lines.retain(|line| line.tag != tag || line.name(text) != name);
         lines.len() != before
+    }
+
+    /// Takes every line of these names away.
+    pub fn remove_all<const N: usize>(&mut self, names: Skips<N>) {
+        if self.seen.may_share(&names.all) {
+            let Self { text, lines, .. } = self;
+            lines.retain(|line| !names.has(*line, text));
+        }
     }
 
     /// The values of a name, line by line.
@@ -465,10 +521,10 @@ impl Fields {
     }
 
     /// Writes the lines as HTTP/1.1 has them, but for those that `skips` names: what stands together is copied together.
-    pub fn write<const N: usize>(&self, out: &mut Vec<u8>, Skips { names, tags }: Skips<N>) {
+    pub fn write<const N: usize>(&self, out: &mut Vec<u8>, skips: Skips<N>) {
         let (mut start, mut end) = (0, 0);
         for line in &self.lines {
-            if tags.contains(&line.tag) && names.iter().any(|name| name.as_bytes() == line.name(&self.text)) {
+            if skips.has(*line, &self.text) {
                 continue;
             }
             if line.start != end {
@@ -481,10 +537,10 @@ impl Fields {
     }
 
     /// The fields of a head that the HTTP/2 library has read; `None`: there is one that HTTP/1.1 would read as something
-    /// else. The library lets quotes into names and blanks around values (RFC 9113 section 8.2.1 forbids both).
-    pub fn of(map: &HeaderMap, room: usize) -> Option<Self> {
-        let lines = map.len() + room;
-        let mut fields = Self::with_room(lines, lines * LINE);
+    /// else. The library lets quotes into names and blanks around values (RFC 9113 section 8.2.1 forbids both). With room for
+    /// so many lines more, in so many bytes.
+    pub fn of(map: &HeaderMap, room: (usize, usize)) -> Option<Self> {
+        let mut fields = Self::with_room(map.len() + room.0, map.len() * LINE + room.1);
         for (name, value) in map {
             let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
             let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
@@ -514,18 +570,13 @@ impl Fields {
 }
 
 /// The lines of `text`, of which all values hold a part.
-fn map<const N: usize>(
-    lines: &[Line],
-    text: &Bytes,
-    Skips { names, tags }: Skips<N>,
-    turn: Turn,
-) -> HeaderMap {
+fn map<const N: usize>(lines: &[Line], text: &Bytes, skips: Skips<N>, turn: Turn) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(lines.len());
     for line in lines {
-        let name = line.name(text);
-        if tags.contains(&line.tag) && names.iter().any(|skipped| skipped.as_bytes() == name) {
+        if skips.has(*line, text) {
             continue;
         }
+        let name = line.name(text);
         let start = index(line.start) + usize::from(line.name) + COLON.len();
         let end = index(line.end).saturating_sub(END.len());
         if !(start..=text.len()).contains(&end) {
@@ -609,13 +660,7 @@ mod tests {
         let head = b"X-Pr-ID: 42\r\nHOST:a\r\nEmpty:\r\nX-B:  1 \t\r\nLast: 2\r\n\r\n";
         let mut lines = [httparse::EMPTY_HEADER; 8];
         let (_, lines) = httparse::parse_headers(head, &mut lines).unwrap().unwrap();
-        let mut names = Vec::new();
-        let note = |name: &[u8], value: &[u8]| {
-            names.push([name, b"=", value].concat());
-            Ok(())
-        };
-        let all = Fields::parsed(head, lines, (0, 0), note).unwrap();
-        assert_eq!(names.concat(), b"x-pr-id=42host=aempty=x-b=1last=2");
+        let all = Fields::parsed(head, lines, (0, 0)).unwrap();
         assert_eq!(all.text("x-pr-id"), Some("42"));
         let wanted = "x-pr-id: 42\r\nhost: a\r\nempty: \r\nx-b: 1\r\nlast: 2\r\n";
         assert_eq!(written(&all, &[]), wanted);
@@ -630,7 +675,7 @@ mod tests {
                 HeaderName::from_lowercase(name.as_bytes()).unwrap(),
                 HeaderValue::from_str(value).unwrap(),
             );
-            Fields::of(&map, 0)
+            Fields::of(&map, (0, 0))
         };
         assert!(head("x_a", "1").unwrap().has_underscores() && !head("x-a", "").unwrap().has_underscores());
         let plain = "an-id-of-something";
@@ -677,10 +722,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_is_brought_to_lower_case(name in "[!#$%&'*+.^_`|~0-9A-Za-z-]{0,40}") {
-            let mut written = name.clone().into_bytes();
-            prop_assert_eq!(lower(&mut written), name.contains('_'));
-            prop_assert_eq!(written, name.to_ascii_lowercase().into_bytes());
+        fn a_name_is_brought_to_lower_case(name in "[!#$%&'*+.^_`|~0-9A-Za-z-]{0,40}", rest in any::<[u8; 9]>(), cut in 0_usize..10) {
+            let rest = &rest[cut..];
+            let mut written = [name.as_bytes(), rest].concat();
+            prop_assert_eq!(lower(&mut written, name.len()), name.contains('_'));
+            prop_assert_eq!(written, [name.to_ascii_lowercase().as_bytes(), rest].concat());
         }
 
         /// A `HeaderMap` is the second opinion: the same operations leave the same lines.
@@ -713,7 +759,7 @@ mod tests {
             others.remove("x-pr-ie");
             prop_assert_eq!(ours.to_map(Skips::new(["x-pr-ie"]), Turn::First), others);
             let has_blanks = theirs.values().any(|value| value.as_bytes().trim_ascii() != value.as_bytes());
-            prop_assert_eq!(Fields::of(&theirs, 0).map(|ours| ours.into_map(Turn::First)), (!has_blanks).then_some(theirs));
+            prop_assert_eq!(Fields::of(&theirs, (0, 0)).map(|ours| ours.into_map(Turn::First)), (!has_blanks).then_some(theirs));
         }
     }
 }

@@ -28,7 +28,6 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
 use sidetrack_config::Key;
 use sidetrack_config::model::OnForkDown;
 use smallvec::SmallVec;
@@ -38,7 +37,7 @@ use crate::accept::connection::Connection;
 use crate::decision::{Decision, Reason, Target};
 use crate::error::{Code, Failure};
 use crate::pick;
-use crate::record::{Record, ResponseBody};
+use crate::record::Record;
 use crate::respond::Answer;
 use crate::route::table::{Service, Table};
 use crate::worker::Worker;
@@ -46,7 +45,7 @@ use attempt::{Exchange, Lost, Received, Whose, attempt};
 use body::Source;
 pub use outgoing::Outgoing;
 use pool::ConnectError;
-use upstream_body::{BodyError, UpstreamBody};
+use upstream_body::BodyError;
 
 /// How often a held request looks for its fork: a pod that has just begun to listen tells nobody.
 const HOLD_STEP: Duration = Duration::from_millis(100);
@@ -67,36 +66,45 @@ pub async fn forward(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     decision: &Decision<'_>,
-    outgoing: Outgoing,
+    outgoing: &Outgoing<'_>,
     record: &mut Record,
 ) -> Result<Answer, Failure> {
-    let sent = send(worker, connection, decision.service, decision.target, &outgoing, record).await;
-    let exchange = match (sent, decision.target) {
-        (Ok(exchange), _) => exchange,
-        (Err(Unsent::Failed(failure)), _) => return Err(failure),
-        (Err(Unsent::Unreached(error)), Target::Baseline(_)) => {
-            return Err(unavailable(decision.service, error));
-        }
-        (Err(Unsent::Unreached(_)), Target::Own(key, _)) => {
-            return Err(fork_unavailable(decision.service, *key));
-        }
-        (Err(Unsent::Unreached(error)), Target::Fork(preview, _)) => {
-            tracing::debug!(preview = %preview.key, service = %decision.service.name, ?error, "fork is down");
-            Box::pin(fork_down(worker, connection, decision, &outgoing, record)).await?
-        }
+    let sent = send(worker, connection, decision.service, decision.target, outgoing, record).await;
+    let exchange = match sent {
+        Ok(exchange) => exchange,
+        Err(unsent) => Box::pin(instead(worker, connection, decision, outgoing, record, unsent)).await?,
     };
     record.answered();
-    let source = Rc::clone(&outgoing.source);
     let mut answer = answer(worker, decision.service, exchange, outgoing, record)?;
     if answer.body.may_be_broken() {
         // What is broken behind its very head can still be told; a moment later the client has the head.
         let first = poll_fn(|cx| Poll::Ready(answer.body.poll_data(cx))).await;
         if let Poll::Ready(Err(error)) = first {
             tracing::debug!(service = %decision.service.name, %error, "no body");
-            return Err(broken(decision.service, &error, &source));
+            return Err(broken(decision.service, &error, &outgoing.source));
         }
     }
     Ok(answer)
+}
+
+/// What there is in place of an answer of the target.
+async fn instead(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    decision: &Decision<'_>,
+    outgoing: &Outgoing<'_>,
+    record: &mut Record,
+    unsent: Unsent,
+) -> Result<Exchange, Failure> {
+    match (unsent, decision.target) {
+        (Unsent::Failed(failure), _) => Err(failure),
+        (Unsent::Unreached(error), Target::Baseline(_)) => Err(unavailable(decision.service, error)),
+        (Unsent::Unreached(_), Target::Own(key, _)) => Err(fork_unavailable(decision.service, *key)),
+        (Unsent::Unreached(error), Target::Fork(preview, _)) => {
+            tracing::debug!(preview = %preview.key, service = %decision.service.name, ?error, "fork is down");
+            fork_down(worker, connection, decision, outgoing, record).await
+        }
+    }
 }
 
 /// The failure of an answer whose body is broken from its first byte.
@@ -118,7 +126,7 @@ async fn fork_down(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     decision: &Decision<'_>,
-    outgoing: &Outgoing,
+    outgoing: &Outgoing<'_>,
     record: &mut Record,
 ) -> Result<Exchange, Failure> {
     let Target::Fork(preview, _) = decision.target else { return Err(unavailable(decision.service, None)) };
@@ -145,7 +153,7 @@ async fn hold(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     decision: &Decision<'_>,
-    outgoing: &Outgoing,
+    outgoing: &Outgoing<'_>,
     record: &mut Record,
 ) -> Result<Option<Exchange>, Failure> {
     let mut table = worker.table.get();
@@ -202,7 +210,7 @@ async fn send(
     connection: &Rc<Connection>,
     service: &Service,
     target: Target<'_>,
-    outgoing: &Outgoing,
+    outgoing: &Outgoing<'_>,
     record: &mut Record,
 ) -> Result<Exchange, Unsent> {
     let set = target.endpoints();
@@ -268,29 +276,25 @@ fn answer(
     worker: &Rc<Worker>,
     service: &Service,
     exchange: Exchange,
-    outgoing: Outgoing,
+    outgoing: &Outgoing<'_>,
     record: &mut Record,
 ) -> Result<Answer, Failure> {
     let Exchange { status, mut fields, body } = exchange;
     outgoing.source.be_patient();
-    let idle = service.timeouts.idle;
     let body = match body {
         Received::Upgrade(lease) => {
             if !outgoing.upgrades || !rewrite::is_websocket(&fields) {
                 let detail = format!("service {} switched protocols unasked", service.name);
                 return Err(Failure::new(Code::UpstreamProtocol, detail));
             }
-            return Ok(tunnel::open(worker, fields, lease, idle, record));
+            return Ok(tunnel::open(worker, fields, *lease, service.timeouts.idle, record));
         }
         // To a client of HTTP/2 that would say that its tunnel is open (RFC 8441 section 5).
         _ if outgoing.upgrades && record.is_http2() && status.is_success() => {
             let detail = format!("service {} did not switch to WebSocket", service.name);
             return Err(Failure::new(Code::UpstreamProtocol, detail));
         }
-        Received::Http1(body) => ResponseBody::upstream(UpstreamBody::http1(body, idle)),
-        // What has no body over HTTP/1.1 has none (RFC 9110 section 6.4.1), whatever frames come.
-        Received::Http2(_) if is_bare(status, &outgoing.method) => ResponseBody::empty(),
-        Received::Http2(body) => ResponseBody::upstream(UpstreamBody::http2(body, idle)),
+        Received::Body(body) => body,
     };
     rewrite::strip_hop_by_hop(&mut fields);
     fields.remove("te");
@@ -298,11 +302,6 @@ fn answer(
         rewrite::restore_prefix(&mut fields, &outgoing.path_prefix, &outgoing.authority);
     }
     Ok(Answer { status, fields, body })
-}
-
-/// Whether an answer never has a body.
-fn is_bare(status: StatusCode, method: &Method) -> bool {
-    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) || *method == Method::HEAD
 }
 
 /// The failure of a request whose fork is down.

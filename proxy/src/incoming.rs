@@ -9,7 +9,7 @@ use crate::fields::Fields;
 use crate::h1::FIELDS;
 
 /// Room for what trailers get on their way.
-const ADDED: usize = 2;
+const ADDED: (usize, usize) = (2, 128);
 
 /// A body over HTTP/2.
 #[derive(Debug)]

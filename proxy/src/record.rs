@@ -9,6 +9,7 @@ pub mod receipt;
 mod review;
 pub mod standing;
 
+use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -50,7 +51,8 @@ pub struct Record {
     connection: Rc<Connection>,
     table: Rc<Held>,
     started: Instant,
-    request_id: RequestId,
+    /// Made where it is asked for first: most get one that says the key.
+    request_id: OnceCell<RequestId>,
     /// Whether the id is ours, and may say the key.
     is_own_id: bool,
     /// Whether it came in to the workload of a sidecar, and if so, with a key.
@@ -127,12 +129,14 @@ impl Record {
             target: head.target.clone(),
             user_agent: fields.get("user-agent").unwrap_or_default().into(),
         });
-        Box::new(Self {
+        // In a box that is there before it, it is made where it stays.
+        let room = Box::new_uninit();
+        let record = Self {
             started: Instant::now(),
             is_own_id: given.is_none(),
             hidden: None,
             inbound: None,
-            request_id: given.map_or_else(|| new_id(worker), SmallVec::from_slice),
+            request_id: given.map(SmallVec::from_slice).map_or_else(OnceCell::new, OnceCell::from),
             client: client(connection, fields),
             worker: Rc::clone(worker),
             connection: Rc::clone(connection),
@@ -161,7 +165,8 @@ impl Record {
             asked: table.version(),
             standing: None,
             chain: None,
-        })
+        };
+        Box::write(room, record)
     }
 
     /// The keys are known, and what of the head did not count.
@@ -177,7 +182,7 @@ impl Record {
             stats.stamped.inc();
         }
         if taken.ids {
-            self.request_id = new_id(&self.worker);
+            self.request_id = OnceCell::new();
             self.is_own_id = true;
         }
         self.hide(identity);
@@ -194,7 +199,7 @@ impl Record {
         }
         self.hidden = context.hide(identity, self.worker.random());
         if let (Some(id), true) = (self.hidden, names_request) {
-            self.request_id = RequestId::from_buf(hex::digits::<32>(id));
+            self.request_id = OnceCell::from(RequestId::from_buf(hex::digits::<32>(id)));
         }
     }
 
@@ -280,7 +285,7 @@ impl Record {
 
     /// The id of the request.
     pub fn request_id(&self) -> &[u8] {
-        &self.request_id
+        self.request_id.get_or_init(|| new_id(&self.worker))
     }
 
     /// What was read from the request.
@@ -451,7 +456,7 @@ impl Record {
         log.log(Entry {
             time: line.time,
             texts: Texts::new(&RawTexts {
-                request_id: &self.request_id,
+                request_id: self.request_id(),
                 host: &line.host,
                 path: line.target.as_str().as_bytes(),
                 service: self.service_name().unwrap_or("").as_bytes(),

@@ -29,17 +29,18 @@ use crate::respond::{self, Answer, Dress};
 use crate::route::table::Table;
 use crate::worker::Worker;
 
-/// Answers one request. Whatever happens, there is one answer and one record. `hints` takes 1xx answers to the client.
+/// Answers one request. Whatever happens, there is one answer and one record. `head` becomes what goes onward; `hints` takes
+/// 1xx answers to the client.
 pub async fn serve(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
-    head: RequestHead,
+    head: &mut RequestHead,
     body: ClientBody,
-    hints: Rc<Hints>,
+    hints: &Hints,
 ) -> Answer {
     let table = worker.table.get();
-    let mut record = Record::begin(worker, connection, &head, &table);
-    let dress = Dress::of(&head);
+    let mut record = Record::begin(worker, connection, head, &table);
+    let dress = Dress::of(head);
     record.set_grpc(dress == Dress::Grpc);
     let walked = pin!(walk(worker, connection, &table, (head, body), hints, &mut record)).await;
     let mut answer = match walked {
@@ -65,25 +66,25 @@ async fn walk(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     table: &Table,
-    (mut head, body): (RequestHead, ClientBody),
-    hints: Rc<Hints>,
+    (head, body): (&mut RequestHead, ClientBody),
+    hints: &Hints,
     record: &mut Record,
 ) -> Result<Answer, Failure> {
     worker.has_room(connection)?;
-    let authority = check(&head, &worker.limits)?;
+    let authority = check(head, &worker.limits)?;
     let place = &connection.listener.place;
     let meant = worker.meant.endpoint(connection, &table.estate);
     let here = Here::new(place, connection, table, meant.as_ref());
     let asker = Asker { place, here, client: record.client() };
 
     let is_secure = connection.secure;
-    let mut asked = Asked { head: &mut head, authority: &authority, is_secure };
+    let mut asked = Asked { head, authority: &authority, is_secure };
     let Reading { identity, call, taken } =
         read(&mut asked, &asker, table, Some(&worker.shared), record.started())?;
     let identity = Rc::new(identity);
     record.identified(&identity, taken);
 
-    let view = HttpHead::new(&head, &authority, is_secure);
+    let view = HttpHead::new(head, &authority, is_secure);
     let chance = (worker.random(), worker.seconds());
     let verdict = decide(&view, Rc::clone(&identity), &asker, table, chance, record);
     record.called(call);
@@ -98,7 +99,7 @@ async fn walk(
     if *place == Place::Inbound && !matches!(decision.target, Target::Fork(..)) {
         record.came_in(inside::came_in(&view, &identity, table, worker, record.started()));
     }
-    if max_forwards(&head) == Some(0) {
+    if max_forwards(head) == Some(0) {
         return Ok(respond::options());
     }
 
@@ -107,9 +108,10 @@ async fn walk(
     // A call of gRPC may listen for as long as its stream may idle.
     let patience = if record.is_grpc() { decision.service.timeouts.idle } else { limits.body_timeout };
     let source = Source::new(body, limits.body_bytes, patience)?;
-    let mut outgoing = Outgoing::new(head, source, &decision, authority, hints, &via)?;
-    record.chained(chain::begin(&mut outgoing.fields, &decision, place, worker, table));
-    let forwarding = pin!(forward(worker, connection, &decision, outgoing, record));
+    let outgoing = Outgoing::new(head, source, &decision, authority, hints, &via)?;
+    let how = (place, record.is_grpc());
+    record.chained(chain::begin(&mut outgoing.head.fields, &decision, how, worker, table));
+    let forwarding = pin!(forward(worker, connection, &decision, &outgoing, record));
     let mut answer = within(&decision, forwarding).await?;
     filters::answer(&mut answer.fields, &decision);
     Ok(answer)

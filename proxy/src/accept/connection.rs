@@ -86,8 +86,8 @@ pub struct Connection {
     pub lifeline: Rc<Lifeline>,
     /// `for=` of our element of `Forwarded`.
     node: Box<str>,
-    /// The last authority that was asked for, and what we tell upstreams of this client for it.
-    forwarded: RefCell<(Vec<u8>, Fields)>,
+    /// What we tell upstreams of this client for the last authority that was asked for, which is among it.
+    forwarded: RefCell<Fields>,
 }
 
 impl Connection {
@@ -99,8 +99,8 @@ impl Connection {
     /// Shows `using` the fields that tell an upstream of this client, for a request to `authority`; the last ones are
     /// kept, since most connections ask for one host.
     pub fn with_forwarded(&self, authority: &[u8], using: impl FnOnce(&Fields)) {
-        let (last, fields) = &mut *self.forwarded.borrow_mut();
-        if *last != authority || fields.is_empty() {
+        let fields = &mut *self.forwarded.borrow_mut();
+        if fields.get(HOST) != Some(authority) {
             // A host with a port or in brackets is no token, and has to be quoted (RFC 7239 section 4).
             let quote: &[u8] = if authority.iter().any(|byte| b":[".contains(byte)) { b"\"" } else { b"" };
             let (node, scheme) = (self.node.as_bytes(), self.scheme().as_bytes());
@@ -111,8 +111,6 @@ impl Connection {
             fields.append(HOST, authority);
             fields.append(PROTO, scheme);
             fields.append(PORT, self.port.as_bytes());
-            last.clear();
-            last.extend_from_slice(authority);
         }
         using(fields);
     }

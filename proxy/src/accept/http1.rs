@@ -130,7 +130,7 @@ fn too_slow() -> Failure {
 
 /// Walks one request and answers it.
 async fn one(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Shared, received: Received) -> End {
-    let Received { head, body, persists, is_http10, expects } = received;
+    let Received { mut head, body, persists, is_http10, expects } = received;
     let is_head = head.method == http::Method::HEAD;
     let is_empty = body.is_ended();
     {
@@ -142,7 +142,7 @@ async fn one(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Shared, rece
     let hints = &connection.hints;
     // In a block of its own, so that the answer takes the room of the walk.
     let response = {
-        let walking = pin!(walk::serve(worker, connection, head, body, Rc::clone(hints)));
+        let walking = pin!(walk::serve(worker, connection, &mut head, body, hints));
         answered(walking, io, hints, is_http10).await
     };
     let Some(response) = response else { return End::Gone };

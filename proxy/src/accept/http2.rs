@@ -105,10 +105,13 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, wire: Wire) {
                 if connection.refused.is_some() {
                     streams.graceful_shutdown();
                 }
-                // The future is large, and a task moves it about: boxed it stays where it is.
+                // The future is large, and a task moves it about: boxed it stays where it is, and in a box that is there
+                // before it, it is made where it stays.
                 let (worker, connection, meter) =
                     (Rc::clone(&worker), Rc::clone(&connection), Rc::clone(&meter));
-                tokio::task::spawn_local(Box::pin(stream(worker, connection, meter, request, respond)));
+                let stream =
+                    Box::write(Box::new_uninit(), stream(worker, connection, meter, request, respond));
+                tokio::task::spawn_local(Box::into_pin(stream));
             }
             Event::Accepted(Some(Err(error))) => {
                 if error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
@@ -179,8 +182,8 @@ async fn stream(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
-    let hints = Rc::<Hints>::default();
-    let Some((head, body, recv)) = read(request) else {
+    let hints = Hints::default();
+    let Some((mut head, body, recv)) = read(request) else {
         // It has its record as every request, and no answer (RFC 9113 section 8.1.1).
         let failure = Failure::new(Code::MalformedRequest, "the head is none that HTTP/1.1 would read alike");
         drop(walk::refuse(&worker, &connection, &failure));
@@ -188,7 +191,7 @@ async fn stream(
     };
     // In a block of its own, so that the reply takes the room of the walk.
     let answer = {
-        let walking = pin!(walk::serve(&worker, &connection, head, body, Rc::clone(&hints)));
+        let walking = pin!(walk::serve(&worker, &connection, &mut head, body, &hints));
         answered(walking, &hints, &mut respond).await
     };
     if let Some(answer) = answer {
@@ -258,8 +261,8 @@ fn head(parts: http::request::Parts, is_websocket: bool) -> Option<RequestHead> 
     })
 }
 
-/// Fields that a request may get on its way.
-const ADDED: usize = 14;
+/// Fields that a request may get on its way, and their bytes.
+const ADDED: (usize, usize) = (14, 512);
 
 /// Waits for the answer, and sends 1xx answers meanwhile. `None`: the client reset the stream; dropping the walk then
 /// ends what was under way for it.

@@ -95,17 +95,20 @@ static IN_HOST: [bool; 256] =
 /// `pr%2D42` could be read as a key by one side and not by the other. Empty is allowed: it matches only a route for
 /// any host.
 fn is_host(text: &str) -> bool {
-    let (host, port) = match text.strip_prefix('[') {
+    let port = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
             Some((host, port)) if host.parse::<std::net::Ipv6Addr>().is_ok() => {
-                ("", port.strip_prefix(':').or(port.is_empty().then_some("")))
+                port.strip_prefix(':').or(port.is_empty().then_some(""))
             }
             _ => return false,
         },
-        None => text.split_once(':').map_or((text, Some("")), |(host, port)| (host, Some(port))),
+        None => {
+            let is_of_host = |byte: &u8| IN_HOST.get(usize::from(*byte)).is_some_and(|is_in| *is_in);
+            let rest = text.get(text.bytes().take_while(is_of_host).count()..).unwrap_or_default();
+            rest.strip_prefix(':').or(rest.is_empty().then_some(""))
+        }
     };
-    let is_of_host = |byte: u8| IN_HOST.get(usize::from(byte)).is_some_and(|is_in| *is_in);
-    host.bytes().all(is_of_host) && port.is_some_and(|port| port.is_empty() || port.parse::<u16>().is_ok())
+    port.is_some_and(|port| port.is_empty() || port.parse::<u16>().is_ok())
 }
 
 fn malformed(detail: &str) -> Failure {

@@ -5,9 +5,9 @@
 //! takes for itself: `hop` (the id of the hop), `us` (microseconds to the head of its answer), `depth` (how many hops of
 //! the list it stands behind; none: it is the first of its kind).
 
-use std::fmt::Write;
+use std::io::Write;
 
-use memchr::{memchr, memchr2};
+use memchr::memchr;
 use smallvec::SmallVec;
 
 use crate::fields::Fields;
@@ -20,9 +20,6 @@ pub const TIMING: &str = "server-timing";
 
 /// The most bytes of all entries of an answer: a chain of a hundred hops must not make the head too large.
 pub const BOUND: usize = 4 << 10;
-
-/// Room for what else is said of an entry.
-const PARAMETERS: usize = 48;
 
 /// In place of entries that are not there for want of room, or since their calls have not ended yet.
 pub const CUT: &str = "...";
@@ -89,12 +86,12 @@ impl Hop {
         (!hop.place().is_empty()).then_some(hop)
     }
 
-    fn write(&self, out: &mut String, reader: Reader) {
-        out.push_str(&self.text);
+    fn write(&self, out: &mut Vec<u8>, reader: Reader) {
+        out.extend_from_slice(self.text.as_bytes());
         if reader == Reader::Client {
             return;
         }
-        // Writing to a String can't fail.
+        // Writing to a Vec can't fail.
         if self.id != 0 {
             let _ = write!(out, ";hop={:016x}", self.id);
         }
@@ -176,29 +173,28 @@ pub fn above(own: Hop, mut calls: Vec<Hop>) -> Vec<Hop> {
     calls
 }
 
-/// The list as a field has it. The first entry is always there; what has no room is cut.
-pub fn line(hops: &[Hop], reader: Reader) -> String {
-    let mut line = String::with_capacity(room(hops));
+/// Writes the list as a field has it. The first entry is always there; what has no room is cut.
+pub fn line(hops: &[Hop], reader: Reader, out: &mut Vec<u8>) {
+    let start = out.len();
     for hop in hops {
-        let before = line.len();
-        if before > 0 {
-            line.push_str(", ");
+        let before = out.len();
+        if before > start {
+            out.extend_from_slice(b", ");
         }
-        hop.write(&mut line, reader);
-        if before > 0 && line.len() + ", ".len() + CUT.len() > BOUND {
-            line.truncate(before);
-            line.push_str(", ");
-            line.push_str(CUT);
+        hop.write(out, reader);
+        if before > start && out.len() - start + ", ".len() + CUT.len() > BOUND {
+            out.truncate(before);
+            out.extend_from_slice(b", ");
+            out.extend_from_slice(CUT.as_bytes());
             break;
         }
     }
-    line
 }
 
-/// The list as `Server-Timing` has it, one metric for each hop. The name says where the hop stands: `pr-1-2` is the second
-/// call of `pr-1`.
-pub fn timing(hops: &[Hop]) -> String {
-    let mut line = String::with_capacity(room(hops));
+/// Writes the list as `Server-Timing` has it, one metric for each hop. The name says where the hop stands: `pr-1-2` is the
+/// second call of `pr-1`.
+pub fn timing(hops: &[Hop], out: &mut Vec<u8>) {
+    let start = out.len();
     let mut place: SmallVec<[u16; 8]> = SmallVec::new();
     // Every answer with a key has this line, and `write!` takes ten times as long.
     let mut digits = itoa::Buffer::new();
@@ -207,43 +203,40 @@ pub fn timing(hops: &[Hop]) -> String {
         let number = place.get(depth).copied().unwrap_or(0).saturating_add(1);
         place.truncate(depth);
         place.push(number);
-        let before = line.len();
-        if before > 0 {
-            line.push_str(", ");
+        let before = out.len();
+        if before > start {
+            out.extend_from_slice(b", ");
         }
-        line.push_str(METRIC);
+        out.extend_from_slice(METRIC.as_bytes());
         for number in &place {
-            line.push('-');
-            line.push_str(digits.format(*number));
+            out.push(b'-');
+            out.extend_from_slice(digits.format(*number).as_bytes());
         }
-        line.push_str(";desc=\"");
-        push_quoted(&mut line, hop.place());
-        line.push('"');
+        out.extend_from_slice(b";desc=\"");
+        push_quoted(out, hop.place());
+        out.push(b'"');
         if let Some(micros) = hop.micros {
-            line.push_str(";dur=");
-            line.push_str(digits.format(micros / 1000));
-            line.push('.');
+            out.extend_from_slice(b";dur=");
+            out.extend_from_slice(digits.format(micros / 1000).as_bytes());
+            out.push(b'.');
             // Three digits, whatever they are.
-            line.push_str(digits.format(1000 + micros % 1000).get(1..).unwrap_or_default());
+            out.extend_from_slice(
+                digits.format(1000 + micros % 1000).as_bytes().get(1..).unwrap_or_default(),
+            );
         }
-        if line.len() > BOUND {
-            line.truncate(before);
+        if out.len() - start > BOUND {
+            out.truncate(before);
             break;
         }
     }
-    line
-}
-
-/// Bytes that a list of these takes, or nearly.
-fn room(hops: &[Hop]) -> usize {
-    hops.iter().map(|hop| hop.text.len() + PARAMETERS).sum::<usize>().min(BOUND + PARAMETERS)
 }
 
 /// Writes `text` as it may stand between quotes.
-fn push_quoted(out: &mut String, text: &str) {
-    match memchr2(b'"', b'\\', text.as_bytes()) {
-        None => out.push_str(text),
-        Some(_) => out.push_str(&text.replace(['"', '\\'], "_")),
+fn push_quoted(out: &mut Vec<u8>, text: &str) {
+    let start = out.len();
+    out.extend_from_slice(text.as_bytes());
+    for byte in out.get_mut(start..).unwrap_or_default() {
+        *byte = if matches!(*byte, b'"' | b'\\') { b'_' } else { *byte };
     }
 }
 
@@ -271,6 +264,21 @@ mod tests {
 
     fn list(text: &str) -> Vec<Hop> {
         read(&fields(&[text]))
+    }
+
+    /// What `write` writes.
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = b"before".to_vec();
+        write(&mut out);
+        String::from_utf8(out).unwrap().strip_prefix("before").unwrap().to_owned()
+    }
+
+    fn line(hops: &[Hop], reader: Reader) -> String {
+        text(|out| super::line(hops, reader, out))
+    }
+
+    fn timing(hops: &[Hop]) -> String {
+        text(|out| super::timing(hops, out))
     }
 
     fn shown(hops: &[Hop]) -> String {

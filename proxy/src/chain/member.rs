@@ -54,8 +54,11 @@ pub fn find(fields: &Fields, name: &str) -> Option<At> {
 /// Writes `at` in place of what is there; `None`: takes that out.
 pub fn write(fields: &mut Fields, name: &str, at: Option<At>) {
     let is_ours = |member: &[u8]| member == name.as_bytes();
-    let is_there = || fields.get_all(TRACESTATE).flat_map(members).any(|member| is_ours(member.name));
-    if at.is_none() && !is_there() {
+    // Nearly always there is one member, and that says the key.
+    let may_be_there =
+        |line: &&[u8]| line.contains(&b',') || line.trim_ascii_start().starts_with(name.as_bytes());
+    let is_there = |line: &[u8]| members(line).any(|member| is_ours(member.name));
+    if at.is_none() && !fields.get_all(TRACESTATE).filter(may_be_there).any(is_there) {
         return;
     }
     let ours = at.map(|at| format!("{name}={at}"));

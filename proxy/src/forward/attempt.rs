@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use super::broke_off;
 use super::http1::{Http1, NoAnswer};
@@ -14,12 +14,13 @@ use super::http2::{self, Http2};
 use super::outgoing::Outgoing;
 use super::pool::{Lease, Leased};
 use super::upload::{Framing, Upload};
-use super::upstream_body::{FromHttp1, FromHttp2};
+use super::upstream_body::{FromHttp1, FromHttp2, UpstreamBody};
 use crate::accept::connection::Connection;
 use crate::error::{Code, Failure};
 use crate::fields::Fields;
 use crate::h1::response::ResponseHead;
 use crate::incoming::Incoming;
+use crate::record::ResponseBody;
 use crate::route::table::{Endpoint, Service};
 use crate::worker::Worker;
 
@@ -32,10 +33,9 @@ pub(super) struct Exchange {
 
 /// What follows the head.
 pub(super) enum Received {
-    Http1(FromHttp1),
-    Http2(FromHttp2),
+    Body(ResponseBody),
     /// The connection is no longer HTTP.
-    Upgrade(Leased<Http1>),
+    Upgrade(Box<Leased<Http1>>),
 }
 
 /// Why one attempt brought no answer.
@@ -55,8 +55,8 @@ pub(super) enum Whose {
     Other,
 }
 
-/// Fields that an answer may get on its way.
-const ADDED: usize = 6;
+/// Fields that an answer may get on its way, and their bytes.
+const ADDED: (usize, usize) = (6, 256);
 
 /// Sends the request over one connection and waits for the head of the answer.
 pub(super) async fn attempt(
@@ -65,7 +65,7 @@ pub(super) async fn attempt(
     service: &Service,
     endpoint: &Arc<Endpoint>,
     lease: Lease,
-    outgoing: &Outgoing,
+    outgoing: &Outgoing<'_>,
 ) -> Result<Exchange, Lost> {
     let limit = outgoing.response_timeout.unwrap_or(service.timeouts.response);
     match lease {
@@ -102,21 +102,21 @@ async fn over_http1(
     connection: &Rc<Connection>,
     service: &Service,
     mut lease: Leased<Http1>,
-    outgoing: &Outgoing,
+    outgoing: &Outgoing<'_>,
 ) -> Result<Exchange, Lost> {
     let (head, framing) = outgoing.http1();
     let expects = outgoing.expects && framing != Framing::Ended;
     let mut upload = Upload::new(head, Rc::clone(&outgoing.source), framing, expects);
     let says_continue = outgoing.expects && connection.is_http2;
     let mut heard = false;
-    let exchanged = lease.conn.exchange(&mut upload, &outgoing.method, &mut heard, |status, fields| {
+    let exchanged = lease.conn.exchange(&mut upload, &outgoing.head.method, &mut heard, |status, fields| {
         // Over HTTP/1.1 100 is said to the client when its body is first asked for.
         if status != StatusCode::CONTINUE || says_continue {
             outgoing.hints.send(status, fields);
         }
     });
     match exchanged.await {
-        Ok(head) => Ok(received(worker, lease, upload, head)),
+        Ok(head) => Ok(received(worker, lease, upload, head, service.timeouts.idle)),
         Err(NoAnswer::Client) => Err(Lost::Failed(outgoing.source.failure(), Whose::Other)),
         Err(NoAnswer::Fault(fault)) => {
             tracing::debug!(service = %service.name, %fault, "no answer");
@@ -133,10 +133,16 @@ async fn over_http1(
     }
 }
 
-fn received(worker: &Rc<Worker>, lease: Leased<Http1>, upload: Upload, received: ResponseHead) -> Exchange {
+fn received(
+    worker: &Rc<Worker>,
+    lease: Leased<Http1>,
+    upload: Upload,
+    received: ResponseHead,
+    idle: Duration,
+) -> Exchange {
     let (status, fields) = (received.status, received.fields);
     if status == StatusCode::SWITCHING_PROTOCOLS {
-        return Exchange { status, fields, body: Received::Upgrade(lease) };
+        return Exchange { status, fields, body: Received::Upgrade(Box::new(lease)) };
     }
     // A body that nobody asked for is not sent behind a final answer.
     let reusable = received.persists && !upload.is_held();
@@ -149,7 +155,8 @@ fn received(worker: &Rc<Worker>, lease: Leased<Http1>, upload: Upload, received:
         worker: Rc::clone(worker),
         ready: 0,
     };
-    Exchange { status, fields, body: Received::Http1(body) }
+    let body = ResponseBody::upstream(UpstreamBody::http1(body, idle));
+    Exchange { status, fields, body: Received::Body(body) }
 }
 
 async fn over_http2(
@@ -157,7 +164,7 @@ async fn over_http2(
     service: &Service,
     endpoint: &Arc<Endpoint>,
     mut lease: Leased<Http2>,
-    outgoing: &Outgoing,
+    outgoing: &Outgoing<'_>,
 ) -> Result<Exchange, Lost> {
     let (read, written) = (lease.conn.traffic.read(), lease.conn.traffic.written());
     let head = outgoing.http2(lease.conn.turn).ok_or_else(unbuilt)?;
@@ -166,7 +173,7 @@ async fn over_http2(
     let exchanged = lease.conn.exchange(head, body, outgoing.expects, |status, fields| {
         // Over HTTP/1.1 100 is said to the client when its body is first asked for.
         let is_for_client = status != StatusCode::CONTINUE || says_continue;
-        if let Some(fields) = Fields::of(fields, 0).filter(|_| is_for_client) {
+        if let Some(fields) = Fields::of(fields, (0, 0)).filter(|_| is_for_client) {
             outgoing.hints.send(status, fields);
         }
     });
@@ -181,7 +188,12 @@ async fn over_http2(
                 fields.insert("content-length", &length);
             }
             let body = FromHttp2::new(Incoming::new(frames, &fields), upload, lease);
-            return Ok(Exchange { status: parts.status, fields, body: Received::Http2(body) });
+            // What has no body over HTTP/1.1 has none (RFC 9110 section 6.4.1), whatever frames come.
+            let body = match is_bare(parts.status, &outgoing.head.method) {
+                true => ResponseBody::empty(),
+                false => ResponseBody::upstream(UpstreamBody::http2(body, service.timeouts.idle)),
+            };
+            return Ok(Exchange { status: parts.status, fields, body: Received::Body(body) });
         }
         Err(http2::NoAnswer::Client) => return Err(Lost::Failed(outgoing.source.failure(), Whose::Other)),
         Err(http2::NoAnswer::Malformed) => return Err(Lost::Failed(not_http(service), Whose::Upstream)),
@@ -195,6 +207,11 @@ async fn over_http2(
     }
     tracing::debug!(service = %service.name, endpoint = %endpoint.address, %error, "no answer");
     Err(Lost::Failed(reset(service, &error), Whose::Upstream))
+}
+
+/// Whether an answer never has a body.
+fn is_bare(status: StatusCode, method: &Method) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) || *method == Method::HEAD
 }
 
 /// The failure of an exchange over HTTP/2 that ended with this error.

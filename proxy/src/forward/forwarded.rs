@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use sidetrack_config::model::{Role, Scheme, contains};
 
 use crate::accept::connection::Connection;
-use crate::fields::Fields;
+use crate::fields::{Fields, Skips};
 
 /// The addresses of the client and of the proxies before us.
 pub const FOR: &str = "x-forwarded-for";
@@ -19,6 +19,9 @@ pub const PORT: &str = "x-forwarded-port";
 const PREFIX: &str = "x-forwarded-prefix";
 /// All of that in one field (RFC 7239).
 pub const FORWARDED: &str = "forwarded";
+/// What only a proxy that is believed may say.
+const OF_PROXIES: Skips<8> =
+    Skips::new([FOR, HOST, PROTO, PORT, PREFIX, FORWARDED, "x-real-ip", "x-forwarded-server"]);
 /// The id of a request.
 pub const REQUEST_ID: &str = "x-request-id";
 
@@ -77,15 +80,11 @@ pub fn write(
         return;
     }
     fields.insert(REQUEST_ID, request_id);
+    if !connection.trusted {
+        fields.remove_all(OF_PROXIES);
+    }
     if !path_prefix.is_empty() {
         fields.insert(PREFIX, path_prefix.as_bytes());
-    } else if !connection.trusted {
-        fields.remove(PREFIX);
-    }
-    if !connection.trusted {
-        for name in ["x-real-ip", "x-forwarded-server"] {
-            fields.remove(name);
-        }
     }
     connection.with_forwarded(authority.as_bytes(), |ours| {
         if connection.trusted {
@@ -98,9 +97,6 @@ pub fn write(
                 }
             }
         } else {
-            for name in [FOR, FORWARDED, HOST, PROTO, PORT] {
-                fields.remove(name);
-            }
             fields.extend(ours);
         }
     });

@@ -23,23 +23,20 @@ use crate::route::table::Table;
 use crate::worker::Worker;
 
 /// Room for the lines of a head that are not among its fields.
-const HEAD: usize = 256;
+const HEAD: usize = 128;
 
 /// A request on its way upstream.
-pub struct Outgoing {
-    /// The method.
-    pub method: Method,
-    target: PathAndQuery,
+pub struct Outgoing<'h> {
+    /// The head, as it goes onward.
+    pub head: &'h mut RequestHead,
     /// What `Host` says upstream; `None`: what the client said.
     host: Option<Box<str>>,
-    /// The fields.
-    pub fields: Fields,
     /// The body.
     pub source: Rc<Source>,
     /// Whether it asks for an upgrade.
     pub upgrades: bool,
     /// Takes 1xx answers to the client.
-    pub hints: Rc<Hints>,
+    pub hints: &'h Hints,
     /// The path segment that carried the key.
     pub path_prefix: Box<str>,
     /// The authority that the client asked for.
@@ -65,23 +62,23 @@ pub struct Via<'a> {
     pub hidden: Option<u128>,
 }
 
-impl Outgoing {
+impl<'h> Outgoing<'h> {
     /// Rewrites the head of a request for its next hop.
     ///
     /// # Errors
     /// `loop_detected` where this process has forwarded the request before; `malformed_request` where what is left of
     /// its target is none.
     pub fn new(
-        mut head: RequestHead,
+        head: &'h mut RequestHead,
         source: Source,
         decision: &Decision<'_>,
         authority: Box<str>,
-        hints: Rc<Hints>,
+        hints: &'h Hints,
         via: &Via<'_>,
     ) -> Result<Self, Failure> {
         let Via { worker, connection, table, request_id, hidden } = *via;
         let identity = &decision.identity;
-        let view = HttpHead::new(&head, &authority, connection.secure);
+        let view = HttpHead::new(head, &authority, connection.secure);
         let path_prefix: Box<str> = identity.path_prefix(&view).into();
         let host = match (filters::host(decision), &decision.service.host) {
             (Some(host), _) => Some(host.into()),
@@ -89,7 +86,7 @@ impl Outgoing {
             (None, HostRewrite::Base) => Some(with_port(&identity.host_text(&view), &authority).into()),
             (None, HostRewrite::Name(name)) => Some(name.clone()),
         };
-        let changed_target = changed_target(&head, &view, decision, table)?;
+        let changed_target = changed_target(head, &view, decision, table)?;
         let turns = turns(&head.fields, worker.shared.via.as_bytes());
         if turns > 0 && turns >= allowed_turns(table.estate.role) {
             let name = &decision.service.name;
@@ -99,34 +96,35 @@ impl Outgoing {
             );
             return Err(Failure::new(Code::LoopDetected, detail));
         }
-        if let Some(left) = max_forwards(&head) {
+        if let Some(left) = max_forwards(head) {
             head.fields.insert("max-forwards", left.saturating_sub(1).to_string().as_bytes());
         }
         let has_body = source.left() != Some(0);
-        let upgrades = upgrade(&mut head, has_body, connection, worker);
-        let RequestHead { method, target, mut fields, .. } = head;
+        let upgrades = upgrade(head, has_body, connection, worker);
+        if let Some(target) = changed_target {
+            head.target = target;
+        }
+        let fields = &mut head.fields;
         let expects = fields.get("expect").is_some_and(|e| e.eq_ignore_ascii_case(b"100-continue"));
-        filters::request(&mut fields, decision);
+        filters::request(fields, decision);
         for name in secrets(decision, table) {
             fields.remove(name);
         }
         if fields.has_underscores() {
-            rewrite::strip_twins(&mut fields);
+            rewrite::strip_twins(fields);
         }
-        rewrite::join_cookies(&mut fields);
-        let proof = signature::onward(&fields, identity, &table.estate, worker.seconds());
-        carriers::stamp(&mut fields, identity, &table.estate, hidden, proof.as_ref(), || worker.random());
+        rewrite::join_cookies(fields);
+        let proof = signature::onward(fields, identity, &table.estate, worker.seconds());
+        carriers::stamp(fields, identity, &table.estate, hidden, proof.as_ref(), || worker.random());
         let role = table.estate.role;
-        forwarded::write(&mut fields, connection, role, &authority, &path_prefix, request_id);
+        forwarded::write(fields, connection, role, &authority, &path_prefix, request_id);
         // Some servers treat what comes by a proxy in another way, and who is not ours need not know of us.
         if identity.onward != Onward::Left {
             fields.add_item("via", worker.shared.via.as_bytes());
         }
         Ok(Self {
-            method,
-            target: changed_target.unwrap_or(target),
+            head,
             host,
-            fields,
             source: Rc::new(source),
             upgrades,
             hints,
@@ -146,18 +144,25 @@ impl Outgoing {
     /// Whether the request may be sent again after it was written: its method allows it (RFC 9110 section 9.2.2), and
     /// nothing of its body is lost.
     pub fn is_repeatable(&self) -> bool {
-        self.method.is_idempotent() && !self.upgrades && !self.source.is_touched()
+        self.head.method.is_idempotent() && !self.upgrades && !self.source.is_touched()
     }
 
     /// The head as HTTP/1.1 writes it, and how the body behind it is delimited.
     pub fn http1(&self) -> (Vec<u8>, Framing) {
-        let mut out = Vec::with_capacity(HEAD + self.target.as_str().len() + self.fields.bytes());
-        for text in
-            [self.method.as_str(), " ", self.target.as_str(), " HTTP/1.1\r\nhost: ", self.host(), "\r\n"]
-        {
+        let mut out = Vec::with_capacity(HEAD + self.head.target.as_str().len() + self.head.fields.bytes());
+        for text in [
+            self.head.method.as_str(),
+            " ",
+            self.head.target.as_str(),
+            " HTTP/1.1\r\nhost: ",
+            self.host(),
+            "\r\n",
+        ] {
             out.extend_from_slice(text.as_bytes());
         }
-        self.fields.write(&mut out, const { Skips::new(["host", "content-length", "transfer-encoding"]) });
+        self.head
+            .fields
+            .write(&mut out, const { Skips::new(["host", "content-length", "transfer-encoding"]) });
         let framing = match self.source.left() {
             Some(0) => Framing::Ended,
             Some(length) => Framing::Length(length),
@@ -168,8 +173,8 @@ impl Outgoing {
             Framing::Chunked => write::field(&mut out, "transfer-encoding", b"chunked"),
             // A method that has a body says that there is none (RFC 9110 section 8.6).
             Framing::Ended
-                if matches!(self.method, Method::POST | Method::PUT | Method::PATCH)
-                    || self.fields.contains("content-length") =>
+                if matches!(self.head.method, Method::POST | Method::PUT | Method::PATCH)
+                    || self.head.fields.contains("content-length") =>
             {
                 write::content_length(&mut out, 0);
             }
@@ -182,20 +187,20 @@ impl Outgoing {
     /// The head for one attempt over HTTP/2; `None` where HTTP/2 has no form for it.
     pub fn http2(&self, turn: Turn) -> Option<Request<()>> {
         let mut uri = http::uri::Parts::default();
-        uri.path_and_query = Some(self.target.clone());
+        uri.path_and_query = Some(self.head.target.clone());
         uri.scheme = Some(if self.secure { Scheme::HTTPS } else { Scheme::HTTP });
         uri.authority = http::uri::Authority::try_from(self.host()).ok();
         let mut request = Request::new(());
-        *request.method_mut() = self.method.clone();
+        *request.method_mut() = self.head.method.clone();
         *request.uri_mut() = Uri::from_parts(uri).ok()?;
         *request.version_mut() = Version::HTTP_2;
         // A method that has a body says how long it is, or that there is none (RFC 9110 section 8.6). What the client said is
         // not repeated: it may have said it twice, or nothing with it.
-        let mut fields = self.fields.to_map(const { Skips::new(["host", "content-length"]) }, turn);
+        let mut fields = self.head.fields.to_map(const { Skips::new(["host", "content-length"]) }, turn);
         if let Some(length) = self.source.left()
             && (length > 0
-                || matches!(self.method, Method::POST | Method::PUT | Method::PATCH)
-                || self.fields.contains("content-length"))
+                || matches!(self.head.method, Method::POST | Method::PUT | Method::PATCH)
+                || self.head.fields.contains("content-length"))
         {
             fields.insert(header::CONTENT_LENGTH, length.into());
         }
@@ -206,7 +211,7 @@ impl Outgoing {
     /// Bytes that are kept while the request waits: its head, and what may be buffered of its body.
     pub fn held_bytes(&self, window: u64) -> u64 {
         let body = self.source.left().unwrap_or(window).min(window);
-        u64::try_from(self.fields.bytes()).unwrap_or(u64::MAX).saturating_add(body)
+        u64::try_from(self.head.fields.bytes()).unwrap_or(u64::MAX).saturating_add(body)
     }
 }
 

@@ -1,11 +1,11 @@
 //! The head on its way upstream and back: what belongs to one connection is cut, what the next hop must know is
 //! added.
 
-use crate::fields::Fields;
+use crate::fields::{Fields, Skips};
 
 /// Fields that belong to one connection (RFC 9110 section 7.6.1), besides those that `Connection` names.
-const HOP_BY_HOP: [&str; 5] =
-    ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+const HOP_BY_HOP: Skips<5> =
+    Skips::new(["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"]);
 
 /// Fields that `Connection` may not take away: they are about the message, and routing has read them.
 const KEPT: [&str; 5] = ["host", "content-length", "cookie", "x-forwarded-for", "te"];
@@ -22,9 +22,7 @@ pub fn strip_hop_by_hop(fields: &mut Fields) {
             }
         }
     }
-    for name in HOP_BY_HOP {
-        fields.remove(name);
-    }
+    fields.remove_all(HOP_BY_HOP);
     if let Some(te) = fields.get("te") {
         let trailers = te.split(|byte| *byte == b',').any(|part| part.trim_ascii() == b"trailers");
         fields.remove("te");
@@ -226,7 +224,7 @@ mod tests {
         let head = [head, b"\r\n".to_vec()].concat();
         let mut lines = [httparse::EMPTY_HEADER; 8];
         let (_, lines) = httparse::parse_headers(&head, &mut lines).unwrap().unwrap();
-        let trailers = Fields::parsed(&head, lines, (0, 0), |_, _| Ok(())).unwrap();
+        let trailers = Fields::parsed(&head, lines, (0, 0)).unwrap();
         let left = strip_trailers(trailers);
         assert_eq!(
             left.iter().map(|(name, _)| name).collect::<Vec<_>>(),

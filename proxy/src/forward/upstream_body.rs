@@ -164,18 +164,19 @@ impl FromHttp2 {
 
 impl UpstreamBody {
     /// The body that `from` brings; zero `idle`: it may stall for ever.
-    pub fn http1(mut from: FromHttp1, idle: Duration) -> Self {
+    pub fn http1(mut from: FromHttp1, idle: Duration) -> Box<Self> {
         from.settle();
         Self::new(From::Http1(from), idle)
     }
 
     /// The same over HTTP/2.
-    pub fn http2(from: FromHttp2, idle: Duration) -> Self {
+    pub fn http2(from: FromHttp2, idle: Duration) -> Box<Self> {
         Self::new(From::Http2(from), idle)
     }
 
-    fn new(from: From, idle: Duration) -> Self {
-        Self { from, idle, gap: Gap::default(), sent: 0 }
+    /// It goes through many hands, and stays where it is.
+    fn new(from: From, idle: Duration) -> Box<Self> {
+        Box::write(Box::new_uninit(), Self { from, idle, gap: Gap::default(), sent: 0 })
     }
 
     /// Waits for bytes, and says how many there are; zero: the body has ended.

@@ -192,7 +192,7 @@ impl Decoder {
                 if !has_whole_ends(whole, fields) {
                     return Err(Fault::Malformed("a line of the trailers ends without CR"));
                 }
-                let trailers = Fields::parsed(whole, fields, (0, 0), |_, _| Ok(()))?;
+                let trailers = Fields::parsed(whole, fields, (0, 0))?;
                 self.trailers = (!trailers.is_empty()).then(|| Box::new(trailers));
                 self.state = State::Ended;
                 Ok(Next::Framing(length))

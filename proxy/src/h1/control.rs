@@ -3,6 +3,7 @@
 //! sections 6 and 7, RFC 9110 section 8.6).
 
 use super::Fault;
+use crate::fields::Fields;
 
 /// What the fields of one head say of framing and of the connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,48 +16,47 @@ pub struct Control {
     pub close: bool,
     /// Whether `Connection` says `keep-alive`.
     pub keep_alive: bool,
-    /// Whether there is an `Upgrade`, and `Connection` names it.
-    pub upgrade: bool,
 }
 
 impl Control {
-    /// Reads one field line, its name in lower case.
+    /// What `fields` say.
     ///
     /// # Errors
     /// A length that is no plain number or comes twice; a transfer coding that is not exactly one `chunked`; both.
-    #[inline]
-    pub fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
-        match name {
-            b"connection" => self.options(value),
-            b"content-length" => {
-                if self.length.is_some() {
-                    return Err(Fault::Malformed("there are two Content-Length fields"));
-                }
-                self.length =
-                    Some(number(value).ok_or(Fault::Malformed("Content-Length is no plain number"))?);
+    pub fn of(fields: &Fields) -> Result<Self, Fault> {
+        let mut control = Self::default();
+        fields.get_all("connection").for_each(|value| control.options(value));
+        for value in fields.get_all("content-length") {
+            if control.length.is_some() {
+                return Err(Fault::Malformed("there are two Content-Length fields"));
             }
-            b"transfer-encoding" => {
-                if self.chunked {
-                    return Err(Fault::Malformed("there are two Transfer-Encoding fields"));
-                }
-                if !value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(Fault::Malformed("Transfer-Encoding is something else than chunked"));
-                }
-                self.chunked = true;
-            }
-            _ => return Ok(()),
+            let length = number(value).ok_or(Fault::Malformed("Content-Length is no plain number"))?;
+            control.length = Some(length);
         }
-        if self.chunked && self.length.is_some() {
+        for value in fields.get_all("transfer-encoding") {
+            if control.chunked {
+                return Err(Fault::Malformed("there are two Transfer-Encoding fields"));
+            }
+            if !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Fault::Malformed("Transfer-Encoding is something else than chunked"));
+            }
+            control.chunked = true;
+        }
+        if control.chunked && control.length.is_some() {
             return Err(Fault::Malformed("there are both Content-Length and Transfer-Encoding"));
         }
-        Ok(())
+        Ok(control)
     }
 
     fn options(&mut self, value: &[u8]) {
+        // What it nearly always says, if anything.
+        if value == b"keep-alive" {
+            self.keep_alive = true;
+            return;
+        }
         for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             self.close |= option.eq_ignore_ascii_case(b"close");
             self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-            self.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
         }
     }
 
@@ -79,9 +79,7 @@ mod tests {
     use super::*;
 
     fn read(lines: &[(&str, &str)]) -> Result<Control, Fault> {
-        let mut control = Control::default();
-        lines.iter().try_for_each(|(name, value)| control.note(name.as_bytes(), value.as_bytes()))?;
-        Ok(control)
+        Control::of(&lines.iter().map(|(name, value)| (*name, value.as_bytes())).collect())
     }
 
     #[test]
@@ -89,7 +87,7 @@ mod tests {
         assert_eq!(read(&[("content-length", "12")]).unwrap().length, Some(12));
         assert!(read(&[("transfer-encoding", "Chunked")]).unwrap().chunked);
         let control = read(&[("connection", "Upgrade, close")]).unwrap();
-        assert!(control.close && control.upgrade && !control.keep_alive);
+        assert!(control.close && !control.keep_alive);
         for lines in [
             &[("content-length", "1"), ("content-length", "1")][..],
             &[("content-length", "1, 1")],
@@ -106,7 +104,6 @@ mod tests {
             &[("transfer-encoding", "identity")],
             &[("transfer-encoding", "xchunked")],
             &[("transfer-encoding", "")],
-            &[("transfer-encoding", "\x0bchunked")],
             &[("content-length", "1"), ("transfer-encoding", "chunked")],
             &[("transfer-encoding", "chunked"), ("content-length", "1")],
         ] {

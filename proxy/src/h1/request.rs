@@ -28,7 +28,7 @@ pub struct Received {
 }
 
 /// Fields that a request may get on its way, and their bytes.
-const ADDED: (usize, usize) = (14, 768);
+const ADDED: (usize, usize) = (14, 512);
 
 /// Reads the head of a request within `bounds`; `None`: there is more to come. Gives its length in bytes, too.
 ///
@@ -58,12 +58,9 @@ pub fn parse(bytes: &[u8], bounds: Bounds) -> Result<Option<(Received, usize)>, 
         return Err(Fault::Malformed("a line of the head ends without CR"));
     }
     let is_http10 = request.version == Some(0);
-    let mut control = Control::default();
-    let mut expects = false;
-    let fields = Fields::parsed(whole, request.headers, ADDED, |name, value| {
-        expects |= name == b"expect" && value.eq_ignore_ascii_case(b"100-continue");
-        control.note(name, value)
-    })?;
+    let fields = Fields::parsed(whole, request.headers, ADDED)?;
+    let control = Control::of(&fields)?;
+    let says_continue = fields.get_all("expect").any(|value| value.eq_ignore_ascii_case(b"100-continue"));
     if control.chunked && is_http10 {
         return Err(Fault::Malformed("Transfer-Encoding is newer than the version of the request"));
     }
@@ -75,7 +72,7 @@ pub fn parse(bytes: &[u8], bounds: Bounds) -> Result<Option<(Received, usize)>, 
         _ if control.chunked => Decoder::chunked(bounds),
         length => Decoder::length(length.unwrap_or(0)),
     };
-    let expects = expects && !is_http10 && !body.is_ended();
+    let expects = says_continue && !is_http10 && !body.is_ended();
     let received = Received { head, body, persists: control.persists(is_http10), is_http10, expects };
     Ok(Some((received, length)))
 }
@@ -195,6 +192,7 @@ mod tests {
             "POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\n",
             "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
             "POST / HTTP/1.1\r\ntransfer-encoding: chunked, identity\r\n\r\n",
+            "POST / HTTP/1.1\r\ntransfer-encoding: \x0bchunked\r\n\r\n",
             "POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n",
         ] {
             assert!(matches!(head(text), Err(Fault::Malformed(_))), "{text:?}");

@@ -47,8 +47,8 @@ pub fn parse(bytes: &[u8], method: &Method) -> Result<Option<(ResponseHead, usiz
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(Fault::Malformed("the status is none"))?;
     let is_http10 = response.version == Some(0);
-    let mut control = Control::default();
-    let fields = Fields::parsed(whole, response.headers, ADDED, |name, value| control.note(name, value))?;
+    let fields = Fields::parsed(whole, response.headers, ADDED)?;
+    let control = Control::of(&fields)?;
     let body = body(status, method, &control, is_http10)?;
     let persists = control.persists(is_http10) && body.left().is_some() | control.chunked;
     Ok(Some((ResponseHead { status, fields, body, persists }, length)))

@@ -54,8 +54,8 @@ impl ResponseBody {
     }
 
     /// The body that the upstream sends.
-    pub fn upstream(body: UpstreamBody) -> Self {
-        Self::of(Content::Upstream(Box::new(body)))
+    pub fn upstream(body: Box<UpstreamBody>) -> Self {
+        Self::of(Content::Upstream(body))
     }
 
     /// No body, but a tunnel behind the head.

@@ -62,7 +62,7 @@ fn head(bytes: &[u8]) -> Option<RequestHead> {
         map.append(name, HeaderValue::from_bytes(&line[colon + 1..]).ok()?);
     }
     Some(RequestHead {
-        fields: Fields::of(&map, 14)?,
+        fields: Fields::of(&map, (14, 512))?,
         method: Method::from_bytes(method.as_bytes()).ok()?,
         authority: uri.authority,
         target: uri.path_and_query.unwrap_or(PathAndQuery::from_static("*")),

@@ -41,16 +41,24 @@ fn entries(fields: &Fields) {
     for hops in [hop::before(own.clone(), received.clone()).0, hop::above(own, received)] {
         assert!(hops.iter().skip(1).all(|hop| hop.depth > 0), "{hops:?}");
         for reader in [Reader::Client, Reader::Proxy] {
-            let line = hop::line(&hops, reader);
+            let line = written(|out| hop::line(&hops, reader, out));
             assert!(line.starts_with("own@42") && line.len() <= BOUND, "{line}");
             let mut again = Fields::default();
             again.append(hop::ROUTE, line.as_bytes());
             let told = hop::read(&again);
-            assert_eq!(hop::line(&told, reader), line, "a second time nothing changes");
+            let repeated = written(|out| hop::line(&told, reader, out));
+            assert_eq!(repeated, line, "a second time nothing changes");
         }
-        let timing = hop::timing(&hops);
+        let timing = written(|out| hop::timing(&hops, out));
         assert!(hop::is_timing(timing.as_bytes()) && timing.len() <= BOUND, "{timing}");
     }
+}
+
+/// What `write` writes, which is text.
+fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut out = Vec::new();
+    write(&mut out);
+    String::from_utf8(out).expect("only text is written")
 }
 
 fn is_ours(member: &[u8]) -> bool {

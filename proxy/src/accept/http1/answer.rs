@@ -17,8 +17,8 @@ const PIECE: usize = 16 << 10;
 /// The most bytes of head and body that are put together. To write two pieces at once costs the system more than that, and
 /// TLS makes a record of each.
 const JOINED: usize = 4 << 10;
-/// Room for the head of a common answer.
-const HEAD: usize = 512;
+/// Room for the head of a common answer and a small body. The allocator has a quick way to no more than 1 KiB.
+const COMMON: usize = 1000;
 
 /// How a client wants its answer.
 #[derive(Debug, Default)]
@@ -85,7 +85,7 @@ impl Answering {
         let until_close = left.is_none() && self.is_http10 && !bare;
         let persists = self.persists && !says_close && !unread && !until_close;
         let out = &mut io.output;
-        out.reserve(HEAD);
+        out.reserve(COMMON);
         write::status_line(out, status);
         // What we say of framing and of the connection we say by ourselves.
         match (is_upgrade, self.is_head || status == StatusCode::NOT_MODIFIED) {
