@@ -130,7 +130,7 @@ fn too_slow() -> Failure {
 
 /// Walks one request and answers it.
 async fn one(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Shared, received: Received) -> End {
-    let Received { mut head, body, persists, is_http10, expects } = received;
+    let Received { head, body, persists, is_http10, expects } = received;
     let is_head = head.method == http::Method::HEAD;
     let is_empty = body.is_ended();
     {
@@ -140,8 +140,9 @@ async fn one(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Shared, rece
     }
     let body = if is_empty { ClientBody::Empty } else { ClientBody::Http1(Rc::clone(io)) };
     let hints = &connection.hints;
-    // In a block of its own, so that the answer takes the room of the walk.
+    // In a block of its own, so that the answer takes the room of the walk, and the head is let go of.
     let response = {
+        let mut head = head;
         let walking = pin!(walk::serve(worker, connection, &mut head, body, hints));
         answered(walking, io, hints, is_http10).await
     };

@@ -183,14 +183,15 @@ async fn stream(
     mut respond: SendResponse<Bytes>,
 ) {
     let hints = Hints::default();
-    let Some((mut head, body, recv)) = read(request) else {
+    let Some((head, body, recv)) = read(request) else {
         // It has its record as every request, and no answer (RFC 9113 section 8.1.1).
         let failure = Failure::new(Code::MalformedRequest, "the head is none that HTTP/1.1 would read alike");
         drop(walk::refuse(&worker, &connection, &failure));
         return respond.send_reset(Reason::PROTOCOL_ERROR);
     };
-    // In a block of its own, so that the reply takes the room of the walk.
+    // In a block of its own, so that the reply takes the room of the walk, and the head is let go of.
     let answer = {
+        let mut head = head;
         let walking = pin!(walk::serve(&worker, &connection, &mut head, body, &hints));
         answered(walking, &hints, &mut respond).await
     };
