@@ -299,11 +299,7 @@ impl Fields {
         let is_good = self.text.get(value..).is_some_and(is_value);
         self.text.extend_from_slice(END);
         match Line::new(start, name.len(), self.text.len()).filter(|_| is_good) {
-            Some(line) => {
-                let tag = tag(name.as_bytes());
-                self.seen.insert(tag);
-                self.lines.push(Line { tag, ..line });
-            }
+            Some(line) => self.enter(line, tag(name.as_bytes())),
             None => self.text.truncate(start),
         }
     }
@@ -364,19 +360,23 @@ impl Fields {
     /// Adds a line whose name is in lower case.
     fn push(&mut self, name: &[u8], tag: u16, value: &[u8]) {
         if let Some(line) = self.write_line(name, value) {
-            self.seen.insert(tag);
-            self.lines.push(Line { tag, ..line });
+            self.enter(line, tag);
         }
     }
 
-    /// Adds a line of the text to the index, its `name` in lower case.
+    /// Adds a line of the text to the index.
+    #[inline]
+    fn enter(&mut self, line: Line, tag: u16) {
+        self.seen.insert(tag);
+        self.lines.push(Line { tag, ..line });
+    }
+
+    /// Adds a line of the text to the index, and brings its `name` to lower case.
     #[inline]
     fn index_line(&mut self, line: Line, name: &[u8]) {
         let written = self.text.get_mut(index(line.start)..).unwrap_or_default();
         self.underscored |= lower(written, name.len());
-        let tag = tag(name);
-        self.seen.insert(tag);
-        self.lines.push(Line { tag, ..line });
+        self.enter(line, tag(name));
     }
 
     /// Writes a line behind the others; `None`: there is no room for it.
@@ -653,6 +653,9 @@ mod tests {
         assert_eq!(all.bytes(), written(&all, &[]).len());
         all.extend(&fields(&[("x-c", "6"), ("x-a", "7")]));
         assert_eq!(written(&all, &["host", "x-new", "x-b"]), "x-a: 3, 4\r\nx-c: 6\r\nx-a: 7\r\n");
+        all.append_with("x-d", |out| out.extend_from_slice(b"8"));
+        all.remove_all(Skips::new(["x-a", "x-b", "host"]));
+        assert_eq!(written(&all, &[]), "x-new: 5\r\nx-c: 6\r\nx-d: 8\r\n");
     }
 
     #[test]
@@ -714,6 +717,7 @@ mod tests {
             all.insert("a", bad.as_bytes());
             all.append("b", bad.as_bytes());
             all.add_item("a", bad.as_bytes());
+            all.append_with("c", |out| out.extend_from_slice(bad.as_bytes()));
         }
         assert_eq!(written(&all, &[]), "a: 1\r\n");
         all.append("tab", b"1\t\xe4");
