@@ -60,8 +60,8 @@ pub enum ClientBody {
     Empty,
     /// HTTP/1.1.
     Http1(Shared),
-    /// HTTP/2.
-    Http2(Incoming),
+    /// HTTP/2; boxed, since those of HTTP/1.1 go through as many hands.
+    Http2(Box<Incoming>),
 }
 
 impl ClientBody {

@@ -361,7 +361,8 @@ pub async fn serve(
             let ends = (peer, local, original);
             let connection = connection(&worker, listener, ends, &wire, (is_http2, refused), &lifeline);
             match is_http2 {
-                true => http2::serve(worker, connection, wire).await,
+                // Boxed, since every connection of HTTP/1.1 would have room for it.
+                true => Box::pin(http2::serve(worker, connection, wire)).await,
                 false => http1::serve(worker, connection, wire).await,
             }
         }

@@ -17,7 +17,9 @@ use super::connection::{Connection, Signal};
 use super::hints::Hints;
 use super::wire::Wire;
 use crate::error::{Code, Failure};
+use crate::fields::Fields;
 use crate::h1::Bounds;
+use crate::h1::body::Decoder;
 use crate::h1::buffer::SIZE;
 use crate::h1::request::{Received, parse};
 use crate::limit::Limit;
@@ -46,7 +48,7 @@ pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, wire: Wire) {
     let io = Rc::new(RefCell::new(Io::new(wire)));
     loop {
         let end = match next(&worker, &connection, &io).await {
-            Ok(Some(head)) => one(&worker, &connection, &io, head).await,
+            Ok(Some(mut received)) => one(&worker, &connection, &io, &mut received).await,
             Ok(None) => End::Gone,
             Err(failure) => {
                 let response = walk::refuse(&worker, &connection, &failure);
@@ -129,23 +131,25 @@ fn too_slow() -> Failure {
 }
 
 /// Walks one request and answers it.
-async fn one(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Shared, received: Received) -> End {
+async fn one(worker: &Rc<Worker>, connection: &Rc<Connection>, io: &Shared, received: &mut Received) -> End {
     let Received { head, body, persists, is_http10, expects } = received;
+    let (persists, is_http10) = (*persists, *is_http10);
     let is_head = head.method == http::Method::HEAD;
     let is_empty = body.is_ended();
     {
         let mut io = io.borrow_mut();
-        io.body = body;
-        io.expects = expects;
+        io.body = std::mem::replace(body, Decoder::length(0));
+        io.expects = *expects;
     }
     let body = if is_empty { ClientBody::Empty } else { ClientBody::Http1(Rc::clone(io)) };
     let hints = &connection.hints;
-    // In a block of its own, so that the answer takes the room of the walk, and the head is let go of.
+    // In a block of its own, so that the answer takes the room of the walk.
     let response = {
-        let mut head = head;
-        let walking = pin!(walk::serve(worker, connection, &mut head, body, hints));
+        let walking = pin!(walk::serve(worker, connection, head, body, hints));
         answered(walking, io, hints, is_http10).await
     };
+    // The answer may go on for hours.
+    head.fields = Fields::default();
     let Some(response) = response else { return End::Gone };
     let persists = persists && connection.lifeline.signal() != Signal::Finish && connection.refused.is_none();
     let patience = worker.limits.stream_idle_timeout;

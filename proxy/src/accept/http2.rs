@@ -212,7 +212,7 @@ fn read(request: Request<RecvStream>) -> Option<(RequestHead, ClientBody, Option
         return Some((head, ClientBody::Empty, Some(body)));
     }
     let body = Incoming::new(body, &head.fields);
-    Some((head, ClientBody::Http2(body), None))
+    Some((head, ClientBody::Http2(Box::new(body)), None))
 }
 
 /// Sends an answer to its end.
