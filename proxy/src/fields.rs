@@ -41,6 +41,10 @@ struct Line {
 const COLON: &[u8] = b": ";
 /// Behind the value.
 const END: &[u8] = b"\r\n";
+/// Room for the lines that a request gets on its way, and for their bytes.
+pub const ROOM_OF_REQUEST: (usize, usize) = (14, 512);
+/// The same for an answer.
+pub const ROOM_OF_ANSWER: (usize, usize) = (6, 256);
 /// Bytes of a line, for most of them.
 const LINE: usize = 40;
 /// The most bytes of a text. Every head has a limit far below; what would go beyond is left out.
@@ -443,7 +447,7 @@ impl Fields {
 
     /// The values of a name, line by line.
     #[inline]
-    pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + Clone {
+    pub fn get_all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> + Clone {
         let tag = tag(name.as_bytes());
         let is_named = move |line: &&Line| line.tag == tag && line.name(&self.text) == name.as_bytes();
         let lines = if self.may_have(tag) { self.lines.as_slice() } else { &[] };

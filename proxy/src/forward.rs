@@ -72,7 +72,10 @@ pub async fn forward(
     let sent = send(worker, connection, decision.service, decision.target, outgoing, record).await;
     let exchange = match sent {
         Ok(exchange) => exchange,
-        Err(unsent) => Box::pin(instead(worker, connection, decision, outgoing, record, unsent)).await?,
+        Err(Unsent::Failed(failure)) => return Err(failure),
+        Err(Unsent::Unreached(error)) => {
+            Box::pin(instead(worker, connection, decision, outgoing, record, error)).await?
+        }
     };
     record.answered();
     let mut answer = answer(worker, decision.service, exchange, outgoing, record)?;
@@ -85,26 +88,6 @@ pub async fn forward(
         }
     }
     Ok(answer)
-}
-
-/// What there is in place of an answer of the target.
-async fn instead(
-    worker: &Rc<Worker>,
-    connection: &Rc<Connection>,
-    decision: &Decision<'_>,
-    outgoing: &Outgoing<'_>,
-    record: &mut Record,
-    unsent: Unsent,
-) -> Result<Exchange, Failure> {
-    match (unsent, decision.target) {
-        (Unsent::Failed(failure), _) => Err(failure),
-        (Unsent::Unreached(error), Target::Baseline(_)) => Err(unavailable(decision.service, error)),
-        (Unsent::Unreached(_), Target::Own(key, _)) => Err(fork_unavailable(decision.service, *key)),
-        (Unsent::Unreached(error), Target::Fork(preview, _)) => {
-            tracing::debug!(preview = %preview.key, service = %decision.service.name, ?error, "fork is down");
-            fork_down(worker, connection, decision, outgoing, record).await
-        }
-    }
 }
 
 /// The failure of an answer whose body is broken from its first byte.
@@ -121,15 +104,21 @@ fn broken(service: &Service, error: &BodyError, source: &Source) -> Failure {
     }
 }
 
-/// What becomes of a request whose fork can't be reached.
-async fn fork_down(
+/// What becomes of a request whose target can't be reached; `error` is what the last connect met.
+async fn instead(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     decision: &Decision<'_>,
     outgoing: &Outgoing<'_>,
     record: &mut Record,
+    error: Option<ConnectError>,
 ) -> Result<Exchange, Failure> {
-    let Target::Fork(preview, _) = decision.target else { return Err(unavailable(decision.service, None)) };
+    let preview = match decision.target {
+        Target::Baseline(_) => return Err(unavailable(decision.service, error)),
+        Target::Own(key, _) => return Err(fork_unavailable(decision.service, *key)),
+        Target::Fork(preview, _) => preview,
+    };
+    tracing::debug!(preview = %preview.key, service = %decision.service.name, ?error, "fork is down");
     let key = preview.key;
     let down = || fork_unavailable(decision.service, key);
     record.decided(&Decision { reason: Reason::ForkDown, ..decision.clone() });

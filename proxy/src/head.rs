@@ -23,13 +23,13 @@ pub trait Head {
     fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])>;
 
     /// The values of the field `name`, line by line.
-    fn lines<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    fn lines<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.fields().filter(|(field, _)| *field == name.as_bytes()).map(|(_, value)| value)
     }
 
     /// The first value of the field `name`.
     fn field(&self, name: &str) -> Option<&[u8]> {
-        self.fields().find(|(field, _)| *field == name.as_bytes()).map(|(_, value)| value)
+        self.lines(name).next()
     }
 
     /// Whether the name of some field may have a `_`.
@@ -134,12 +134,8 @@ impl Head for HttpHead<'_> {
     }
 
     #[inline]
-    fn lines<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    fn lines<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.head.fields.get_all(name)
-    }
-
-    fn field(&self, name: &str) -> Option<&[u8]> {
-        self.head.fields.get(name)
     }
 
     fn has_underscores(&self) -> bool {

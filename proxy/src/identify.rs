@@ -185,9 +185,10 @@ pub fn identify<H: Head>(head: &H, table: &Table) -> Result<Identity, Failure> {
     identity.take_explicit(Carrier::Query, query.keys)?;
     identity.take_explicit(Carrier::Baggage, baggage.map(|found| found.keys))?;
     identity.take_explicit(Carrier::Tracestate, tracestate)?;
-    let navigates =
-        head.method() == "GET" && head.lines("sec-fetch-mode").last().is_none_or(|mode| mode == b"navigate");
-    if query.present && navigates && carriers.cookie.is_some() {
+    let navigates = || {
+        head.method() == "GET" && head.lines("sec-fetch-mode").last().is_none_or(|mode| mode == b"navigate")
+    };
+    if query.present && carriers.cookie.is_some() && navigates() {
         identity.cookie = if query.cleared { CookieChange::Clear } else { CookieChange::Set };
     }
     if identity.keys.is_empty() {

@@ -24,7 +24,7 @@ use super::connection::{Connection, Signal, timeout};
 use super::hints::Hints;
 use super::wire::Wire;
 use crate::error::{Code, Failure};
-use crate::fields::{Fields, Turn};
+use crate::fields::{Fields, ROOM_OF_REQUEST, Turn};
 use crate::forward::gap::Gap;
 use crate::head::RequestHead;
 use crate::incoming::Incoming;
@@ -253,7 +253,7 @@ fn head(parts: http::request::Parts, is_websocket: bool) -> Option<RequestHead> 
     // Only a CONNECT has none, and is refused for its method.
     let target = uri.path_and_query.unwrap_or(PathAndQuery::from_static("*"));
     Some(RequestHead {
-        fields: Fields::of(&parts.headers, ADDED)?,
+        fields: Fields::of(&parts.headers, ROOM_OF_REQUEST)?,
         method: parts.method,
         authority: uri.authority,
         target,
@@ -261,9 +261,6 @@ fn head(parts: http::request::Parts, is_websocket: bool) -> Option<RequestHead> 
         is_websocket,
     })
 }
-
-/// Fields that a request may get on its way, and their bytes.
-const ADDED: (usize, usize) = (14, 512);
 
 /// Waits for the answer, and sends 1xx answers meanwhile. `None`: the client reset the stream; dropping the walk then
 /// ends what was under way for it.

@@ -182,8 +182,7 @@ fn none() -> Survivors {
 }
 
 fn has_member<H: Head>(head: &H, list: &str, wanted: &str) -> bool {
-    let mut lines = head.fields().filter(|(name, _)| *name == list.as_bytes());
-    lines.any(|(_, line)| members(line).any(|member| member.name == wanted.as_bytes()))
+    head.lines(list).flat_map(members).any(|member| member.name == wanted.as_bytes())
 }
 
 fn restore(identity: &mut Identity, said: &Said) {

@@ -17,7 +17,7 @@ use super::upload::{Framing, Upload};
 use super::upstream_body::{FromHttp1, FromHttp2, UpstreamBody};
 use crate::accept::connection::Connection;
 use crate::error::{Code, Failure};
-use crate::fields::Fields;
+use crate::fields::{Fields, ROOM_OF_ANSWER};
 use crate::h1::response::ResponseHead;
 use crate::incoming::Incoming;
 use crate::record::ResponseBody;
@@ -54,9 +54,6 @@ pub(super) enum Whose {
     Upstream,
     Other,
 }
-
-/// Fields that an answer may get on its way, and their bytes.
-const ADDED: (usize, usize) = (6, 256);
 
 /// Sends the request over one connection and waits for the head of the answer.
 pub(super) async fn attempt(
@@ -180,7 +177,7 @@ async fn over_http2(
     let error = match exchanged.await {
         Ok((answer, upload)) => {
             let (parts, frames) = answer.into_parts();
-            let fields = Fields::of(&parts.headers, ADDED);
+            let fields = Fields::of(&parts.headers, ROOM_OF_ANSWER);
             let mut fields = fields.ok_or_else(|| Lost::Failed(not_http(service), Whose::Upstream))?;
             // The library has seen to it that they say the same.
             if fields.get_all("content-length").nth(1).is_some() {

@@ -8,7 +8,7 @@ use http::{Method, Uri, Version};
 use super::body::Decoder;
 use super::control::Control;
 use super::{Bounds, Fault, has_whole_ends, lines, offset};
-use crate::fields::Fields;
+use crate::fields::{Fields, ROOM_OF_REQUEST};
 use crate::head::RequestHead;
 use crate::limit::Limit;
 
@@ -26,9 +26,6 @@ pub struct Received {
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub expects: bool,
 }
-
-/// Fields that a request may get on its way, and their bytes.
-const ADDED: (usize, usize) = (14, 512);
 
 /// Reads the head of a request within `bounds`; `None`: there is more to come. Gives its length in bytes, too.
 ///
@@ -58,7 +55,7 @@ pub fn parse(bytes: &[u8], bounds: Bounds) -> Result<Option<(Received, usize)>, 
         return Err(Fault::Malformed("a line of the head ends without CR"));
     }
     let is_http10 = request.version == Some(0);
-    let fields = Fields::parsed(whole, request.headers, ADDED)?;
+    let fields = Fields::parsed(whole, request.headers, ROOM_OF_REQUEST)?;
     let control = Control::of(&fields)?;
     let says_continue = fields.get_all("expect").any(|value| value.eq_ignore_ascii_case(b"100-continue"));
     if control.chunked && is_http10 {

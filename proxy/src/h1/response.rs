@@ -5,7 +5,7 @@ use http::{Method, StatusCode};
 use super::body::Decoder;
 use super::control::Control;
 use super::{Bounds, Fault, has_whole_ends, lines};
-use crate::fields::Fields;
+use crate::fields::{Fields, ROOM_OF_ANSWER};
 use crate::limit::Limit;
 
 /// The head of an answer, and what it says of its body.
@@ -47,15 +47,12 @@ pub fn parse(bytes: &[u8], method: &Method) -> Result<Option<(ResponseHead, usiz
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(Fault::Malformed("the status is none"))?;
     let is_http10 = response.version == Some(0);
-    let fields = Fields::parsed(whole, response.headers, ADDED)?;
+    let fields = Fields::parsed(whole, response.headers, ROOM_OF_ANSWER)?;
     let control = Control::of(&fields)?;
     let body = body(status, method, &control, is_http10)?;
     let persists = control.persists(is_http10) && body.left().is_some() | control.chunked;
     Ok(Some((ResponseHead { status, fields, body, persists }, length)))
 }
-
-/// Fields that an answer may get on its way, and their bytes.
-const ADDED: (usize, usize) = (6, 256);
 
 /// Where the body ends (RFC 9112 section 6.3).
 fn body(status: StatusCode, method: &Method, control: &Control, is_http10: bool) -> Result<Decoder, Fault> {

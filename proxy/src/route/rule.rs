@@ -173,7 +173,7 @@ impl Rule {
 
 /// Whether the lines of a field, joined with commas (RFC 9110 section 5.3), say what is wanted.
 fn has_field<H: Head>(head: &H, wanted: &FieldMatch) -> bool {
-    let mut lines = head.fields().filter(|(name, _)| *name == wanted.name.as_bytes()).map(|(_, value)| value);
+    let mut lines = head.lines(&wanted.name);
     let Some(first) = lines.next() else { return false };
     let mut left = wanted.value.as_bytes().strip_prefix(first);
     for line in lines {

@@ -5,7 +5,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use sidetrack_config::limits::Limits;
 use sidetrack_proxy::accept::request::check as checked;
-use sidetrack_proxy::fields::{Fields, Skips};
+use sidetrack_proxy::fields::{Fields, ROOM_OF_REQUEST, Skips};
 use sidetrack_proxy::forward::rewrite::{join_cookies, strip_hop_by_hop};
 use sidetrack_proxy::h1::{Bounds, request};
 use sidetrack_proxy::head::{HttpHead, RequestHead};
@@ -62,7 +62,7 @@ fn head(bytes: &[u8]) -> Option<RequestHead> {
         map.append(name, HeaderValue::from_bytes(&line[colon + 1..]).ok()?);
     }
     Some(RequestHead {
-        fields: Fields::of(&map, (14, 512))?,
+        fields: Fields::of(&map, ROOM_OF_REQUEST)?,
         method: Method::from_bytes(method.as_bytes()).ok()?,
         authority: uri.authority,
         target: uri.path_and_query.unwrap_or(PathAndQuery::from_static("*")),
