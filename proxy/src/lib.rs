@@ -17,6 +17,7 @@ pub mod place;
 pub mod record;
 pub mod route;
 
+pub mod batch;
 pub mod chain;
 pub mod context;
 pub mod decide;

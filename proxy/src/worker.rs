@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::accept::connection::{Connection, Door, Lifeline, serve};
 use crate::accept::gate::{Entry, Gate, no_room};
+use crate::batch::Batch;
 use crate::chain::calls::Opened;
 use crate::chain::wire::{Receiver, Sender};
 use crate::context::memory::Memory;
@@ -100,6 +101,8 @@ pub struct Worker {
     pub pool: Pool,
     /// Its endpoints that no table names.
     pub meant: Meant,
+    /// What is about to be written.
+    batch: Batch,
     /// Whether answers tell clients to go.
     pub leaving: Cell<bool>,
     lifelines: RefCell<Vec<Weak<Lifeline>>>,
@@ -133,6 +136,7 @@ impl Worker {
             pool: Pool::new(&limits, Arc::clone(&stats)),
             meant: Meant::default(),
             stats,
+            batch: Batch::default(),
             leaving: Cell::new(false),
             reporter: Sender::default(),
             lifelines: RefCell::default(),
@@ -187,6 +191,14 @@ impl Worker {
         self.in_flight.set(count.saturating_sub(1));
         if count == self.share + 1 {
             self.shared.gate.give_back();
+        }
+    }
+
+    /// Waits before a message is written until all that is ready has been looked at; not at all where only one request is
+    /// under way, which nobody's can be written with.
+    pub async fn turn(&self) {
+        if self.in_flight.get() > 1 {
+            self.batch.join().await;
         }
     }
 

@@ -187,6 +187,7 @@ async fn answer(worker: &Worker, io: &Shared, answer: Answer, how: Answering) ->
     let Answer { status, fields, mut body } = answer;
     let mut message = how.begin(&mut io.borrow_mut(), status, &fields, &body);
     drop(fields);
+    worker.turn().await;
     let written = poll_fn(|cx| message.poll(io, &mut body, cx)).await;
     match written {
         Ok(()) => {}

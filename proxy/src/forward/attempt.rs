@@ -102,6 +102,7 @@ async fn over_http1(
     outgoing: &Outgoing<'_>,
 ) -> Result<Exchange, Lost> {
     let (head, framing) = outgoing.http1();
+    worker.turn().await;
     let expects = outgoing.expects && framing != Framing::Ended;
     let mut upload = Upload::new(head, Rc::clone(&outgoing.source), framing, expects);
     let says_continue = outgoing.expects && connection.is_http2;
