@@ -203,6 +203,11 @@ async fn send(
     record: &mut Record,
 ) -> Result<Exchange, Unsent> {
     let set = target.endpoints();
+    // Over HTTP/2 a connection is written to once for all of its streams anyway. Nothing is picked before, or all who wait
+    // for their turn would pick by counts in which none of them is, and hold connections that may close meanwhile.
+    if set.first().is_some_and(|endpoint| !endpoint.upstream.protocol.is_http2()) {
+        worker.turn().await;
+    }
     let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
     let mut last = None;
     let mut fresh = false;

@@ -102,11 +102,6 @@ async fn over_http1(
     outgoing: &Outgoing<'_>,
 ) -> Result<Exchange, Lost> {
     let (head, framing) = outgoing.http1();
-    worker.turn().await;
-    // A kept connection may have been closed in this turn, and nothing was written to it yet.
-    if lease.reused && !lease.conn.is_quiet() {
-        return Err(Lost::Unwritten);
-    }
     let expects = outgoing.expects && framing != Framing::Ended;
     let mut upload = Upload::new(head, Rc::clone(&outgoing.source), framing, expects);
     let says_continue = outgoing.expects && connection.is_http2;
