@@ -10,6 +10,7 @@ mod tools;
 use std::process::ExitCode;
 
 use ipnet::IpNet;
+use sidetrack_config::ports;
 
 use self::rules::Redirect;
 use self::tools::{Done, ToolError};
@@ -24,10 +25,10 @@ const UNAVAILABLE: u8 = 69;
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Where the sidecar takes what comes in
-    #[arg(long, value_name = "PORT", default_value = "15006", value_parser = port(), help_heading = "Sidecar")]
+    #[arg(long, value_name = "PORT", default_value_t = ports::INBOUND, value_parser = port(), help_heading = "Sidecar")]
     inbound_port: u16,
     /// Where the sidecar takes what goes out
-    #[arg(long, value_name = "PORT", default_value = "15001", value_parser = port(), help_heading = "Sidecar")]
+    #[arg(long, value_name = "PORT", default_value_t = ports::OUTBOUND, value_parser = port(), help_heading = "Sidecar")]
     outbound_port: u16,
     /// The user that the sidecar runs as, whose own calls are left alone; no container of the app may run as this one
     #[arg(long, value_name = "UID", default_value = "65532", help_heading = "Sidecar")]

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use serde_json::{Map, Value, json};
+use sidetrack_config::ports;
 use sidetrack_proxy::source::origin::Origin;
 
 use crate::BAD_CONFIGURATION;
@@ -34,7 +35,7 @@ pub(crate) struct Options {
     #[arg(long, env = "SIDETRACK_MODE", value_enum, default_value_t = Mode::Redirect)]
     mode: Mode,
     /// Where connections to the workload come in, on all addresses
-    #[arg(long, env = "SIDETRACK_INBOUND_PORT", value_name = "PORT", default_value_t = 15006, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, env = "SIDETRACK_INBOUND_PORT", value_name = "PORT", default_value_t = ports::INBOUND, value_parser = clap::value_parser!(u16).range(1..))]
     inbound_port: u16,
     /// The same on these addresses alone, repeatable
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
@@ -46,7 +47,7 @@ pub(crate) struct Options {
     #[arg(long, alias = "app", env = "SIDETRACK_APP_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     app_port: Option<u16>,
     /// The admin listener
-    #[arg(long, env = "SIDETRACK_ADMIN", value_name = "ADDRESS", default_value = "0.0.0.0:15090")]
+    #[arg(long, env = "SIDETRACK_ADMIN", value_name = "ADDRESS", default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, ports::ADMIN)))]
     admin: SocketAddr,
     /// Where the last good table is kept [default: $XDG_RUNTIME_DIR/sidetrack, else /tmp/sidetrack-UID]
     #[arg(long, env = "SIDETRACK_STATE_DIR", value_name = "DIR")]
@@ -149,9 +150,9 @@ fn merge(into: &mut Map<String, Value>, more: &Map<String, Value>) {
 fn document(options: &Options, has_ipv6: bool) -> Value {
     let is_redirected = options.mode == Mode::Redirect && options.app_port.is_none();
     let any = if has_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
-    let mut loopback = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 15001))];
+    let mut loopback = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, ports::OUTBOUND))];
     // A redirect keeps the version: calls over IPv6 come to `::1`.
-    loopback.extend(has_ipv6.then_some(SocketAddr::from((Ipv6Addr::LOCALHOST, 15001))));
+    loopback.extend(has_ipv6.then_some(SocketAddr::from((Ipv6Addr::LOCALHOST, ports::OUTBOUND))));
     let or = |given: &[SocketAddr], default: Vec<SocketAddr>| match given {
         [] => default,
         given => given.to_vec(),

@@ -12,6 +12,7 @@ pub mod document;
 pub mod key;
 pub mod limits;
 pub mod model;
+pub mod ports;
 pub mod problem;
 pub mod schema;
 mod source_map;

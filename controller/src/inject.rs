@@ -21,6 +21,7 @@ mod wanted;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use sidetrack_config::ports::OUTBOUND;
 
 use self::pod::Pod;
 use self::wanted::Mode;
@@ -31,10 +32,6 @@ use crate::world::World;
 const PROXY: &str = "sidetrack-proxy";
 /// The init container that redirects.
 const INIT: &str = "sidetrack-init";
-/// Where the sidecar takes what comes in, what goes out, and probes.
-const INBOUND: u16 = 15006;
-const OUTBOUND: u16 = 15001;
-const ADMIN: u16 = 15090;
 
 /// What injection goes by; the same for every pod.
 #[derive(Clone, Debug)]

@@ -351,6 +351,5 @@ fn reader(chain: Option<&Chain>, table: &Table) -> Reader {
 
 /// Whether a proxy of ours has sent the request that goes onward with these fields, our own `Via` among them.
 fn is_asked_by_proxy(fields: &Fields) -> bool {
-    let hops = fields.get_all("via").flat_map(|line| line.split(|byte| *byte == b','));
-    hops.filter(|hop| hop.trim_ascii().starts_with(VIA)).nth(1).is_some()
+    fields.items("via").filter(|hop| hop.starts_with(VIA)).nth(1).is_some()
 }

@@ -479,6 +479,13 @@ impl Fields {
         self.get(name).is_some()
     }
 
+    /// The items of a list field, over all of its lines, without blanks around them; empty ones say nothing (RFC 9110
+    /// section 5.6.1). Not for lists that may hold quoted commas.
+    pub fn items<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let items = self.get_all(name).flat_map(|line| line.split(|byte| *byte == b','));
+        items.map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
+    }
+
     /// All lines of a name as one list (RFC 9110 section 5.3), with `separator` between them.
     pub fn joined(&self, name: &str, separator: &[u8]) -> Vec<u8> {
         let mut list = Vec::new();
@@ -648,6 +655,8 @@ mod tests {
         assert_eq!(all.get_all("x-a").collect::<Vec<_>>(), [b"1", b"2"]);
         assert_eq!(all.joined("x-a", b","), b"1,2");
         assert!(all.contains("x-b") && !all.contains("x-c"));
+        let list = fields(&[("via", " a, b ,, "), ("x-a", "1"), ("via", ""), ("via", "c")]);
+        assert_eq!(list.items("via").collect::<Vec<_>>(), [b"a", b"b", b"c"]);
         assert_eq!(written(&all, &["host"]), "x-a: 1\r\nx-b: \r\nx-a: 2\r\n");
         all.insert("x-a", b"3");
         assert!(all.remove("x-b") && !all.remove("x-b"));

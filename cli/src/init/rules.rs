@@ -20,9 +20,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use ipnet::IpNet;
+use sidetrack_config::ports;
 
-/// The port of the sidecar's probes and metrics.
-const ADMIN_PORT: u16 = 15090;
 /// DNS over TCP is no business of a proxy for HTTP, and a pod that can't resolve names can do nothing.
 const DNS_PORT: u16 = 53;
 /// Before the chains that rewrite destinations (-100): the first one to rewrite wins, and what others would have made
@@ -57,7 +56,7 @@ pub(super) struct Redirect {
 
 impl Redirect {
     fn direct_inbound(&self) -> BTreeSet<u16> {
-        let own = [self.inbound_port, self.outbound_port, ADMIN_PORT];
+        let own = [self.inbound_port, self.outbound_port, ports::ADMIN];
         self.exclude_inbound.iter().copied().chain(own).collect()
     }
 

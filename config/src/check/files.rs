@@ -63,14 +63,25 @@ fn shown(path: &Path) -> String {
 
 /// The secret in a file, without surrounding white space.
 pub(super) fn secret(written: Option<&FilePath>, at: &At<'_>, report: &mut Report<'_>) -> Option<Secret> {
-    let path = path(written?, at, report)?;
-    match open(&path).and_then(|(file, stamp)| Ok((read_secret(file)?, stamp))) {
-        Ok((secret, stamp)) => {
+    let allowed = "a file that holds one secret: one line of visible ASCII characters";
+    content(written?, at, report, read_secret, allowed)
+}
+
+/// What `read` makes of a file.
+fn content<T>(
+    written: &FilePath,
+    at: &At<'_>,
+    report: &mut Report<'_>,
+    read: impl FnOnce(File) -> Result<T, String>,
+    allowed: &str,
+) -> Option<T> {
+    let path = path(written, at, report)?;
+    match open(&path).and_then(|(file, stamp)| Ok((read(file)?, stamp))) {
+        Ok((content, stamp)) => {
             report.has_read(path, stamp);
-            Some(secret)
+            Some(content)
         }
         Err(why) => {
-            let allowed = "a file that holds one secret: one line of visible ASCII characters";
             report.problem(at, format!("the file `{}` {why}", shown(&path)), allowed);
             None
         }
@@ -109,22 +120,12 @@ pub(super) fn secrets(
     at: &At<'_>,
     report: &mut Report<'_>,
 ) -> Option<Vec<Secret>> {
-    let path = path(written?, at, report)?;
-    match open(&path).and_then(|(file, stamp)| Ok((read_secrets(file)?, stamp))) {
-        Ok((secrets, stamp)) => {
-            report.has_read(path, stamp);
-            Some(secrets)
-        }
-        Err(why) => {
-            let allowed = format!(
-                "a file with 1 to {} secrets, one a line, each of at least {} visible ASCII characters",
-                Secrets::MOST,
-                Secrets::SHORTEST
-            );
-            report.problem(at, format!("the file `{}` {why}", shown(&path)), allowed);
-            None
-        }
-    }
+    let allowed = format!(
+        "a file with 1 to {} secrets, one a line, each of at least {} visible ASCII characters",
+        Secrets::MOST,
+        Secrets::SHORTEST
+    );
+    content(written?, at, report, read_secrets, &allowed)
 }
 
 fn read_secrets(file: File) -> Result<Vec<Secret>, String> {

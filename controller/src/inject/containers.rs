@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use sidetrack_config::ports::{ADMIN, INBOUND, OUTBOUND};
 
 use super::ports::Swap;
 use super::wanted::{Excluded, Mode};
-use super::{ADMIN, Asked, INBOUND, INIT, Identity, OUTBOUND, PROXY};
+use super::{Asked, INIT, Identity, PROXY};
 use crate::names::{ENV_KEY, ENV_SERVICE};
 
 /// User and group of the sidecar, whose own calls are not redirected. Nobody else's: 65532, which the gateway runs as,

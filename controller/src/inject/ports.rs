@@ -7,9 +7,10 @@
 //! app. Probes ask the app itself. One port is all that can be told apart: nothing says what a connection was meant for.
 
 use serde_json::{Value, json};
+use sidetrack_config::ports::INBOUND;
 
 use super::pod::{name, set_env};
-use super::{Asked, INBOUND, services, wanted};
+use super::{Asked, services, wanted};
 use crate::names::APP_PORT;
 use crate::world::{Name, Service, TargetPort};
 

@@ -117,11 +117,7 @@ pub enum Reader {
 pub fn read(fields: &Fields) -> Vec<Hop> {
     let mut hops = Vec::new();
     let mut room = BOUND;
-    for entry in fields.get_all(ROUTE).flat_map(|line| line.split(|byte| *byte == b',')) {
-        let entry = entry.trim_ascii();
-        if entry.is_empty() {
-            continue;
-        }
+    for entry in fields.items(ROUTE) {
         let text = std::str::from_utf8(entry).ok().filter(|text| is_entry(text) && text.len() <= room);
         let hop = text.and_then(|text| {
             room -= text.len();

@@ -302,8 +302,7 @@ fn secrets<'t>(decision: &'t Decision<'_>, table: &'t Table) -> impl Iterator<It
 
 /// How often `Via` names this process.
 fn turns(fields: &Fields, via: &[u8]) -> usize {
-    let hops = fields.get_all("via").flat_map(|line| line.split(|byte| *byte == b','));
-    hops.filter(|hop| hop.trim_ascii() == via).count()
+    fields.items("via").filter(|hop| *hop == via).count()
 }
 
 /// How often a request may have been here before. Inside the estate an application that hands on all fields of a request

@@ -23,8 +23,9 @@ pub fn strip_hop_by_hop(fields: &mut Fields) {
         }
     }
     fields.remove_all(HOP_BY_HOP);
-    if let Some(te) = fields.get("te") {
-        let trailers = te.split(|byte| *byte == b',').any(|part| part.trim_ascii() == b"trailers");
+    // Nearly always it says nothing else.
+    if fields.get_all("te").any(|te| te != b"trailers") {
+        let trailers = fields.items("te").any(|coding| coding == b"trailers");
         fields.remove("te");
         if trailers {
             fields.append("te", b"trailers");
@@ -120,10 +121,9 @@ pub fn join_cookies(fields: &mut Fields) {
 /// reads, and HTTP in it would pass by all rules.
 pub fn is_websocket(fields: &Fields) -> bool {
     let mut tokens = fields.get_all("upgrade");
-    let mut options = fields.get_all("connection").flat_map(|line| line.split(|byte| *byte == b','));
     tokens.next().is_some_and(|token| token.eq_ignore_ascii_case(b"websocket"))
         && tokens.next().is_none()
-        && options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+        && fields.items("connection").any(|option| option.eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// Gives `Location` and the `Path` of cookies the prefix back that was taken from the path of the request.
@@ -172,11 +172,8 @@ pub fn vary(fields: &mut Fields, name: &str) {
     if !fields.contains("vary") {
         return fields.append("vary", name.as_bytes());
     }
-    let says = |item: &[u8]| {
-        let item = item.trim_ascii();
-        item == b"*" || item.eq_ignore_ascii_case(name.as_bytes())
-    };
-    if !fields.get_all("vary").flat_map(|line| line.split(|byte| *byte == b',')).any(says) {
+    let says = |item: &[u8]| item == b"*" || item.eq_ignore_ascii_case(name.as_bytes());
+    if !fields.items("vary").any(says) {
         fields.add_item("vary", name.as_bytes());
     }
 }

@@ -63,7 +63,7 @@ fn make(state_dir: &Path, path: &Path) -> io::Result<()> {
     })();
     let _ = fs::remove_file(&temporary);
     written?;
-    File::open(state_dir)?.sync_all()
+    disk::sync_folder_of(path)
 }
 
 #[cfg(test)]
