@@ -1,5 +1,5 @@
-//! Where a sidecar listens in its pod unless it is told otherwise. The command, the rules that redirect connections to it and the
-//! controller that puts it into pods go by the same numbers.
+//! Where a sidecar listens in its pod unless it is told otherwise. The command, the rules that redirect connections to it
+//! and the controller that puts it into pods go by the same numbers.
 
 /// Where connections to the workload come in.
 pub const INBOUND: u16 = 15006;

@@ -23,8 +23,8 @@ pub fn strip_hop_by_hop(fields: &mut Fields) {
         }
     }
     fields.remove_all(HOP_BY_HOP);
-    // Nearly always it says nothing else.
-    if fields.get_all("te").any(|te| te != b"trailers") {
+    // Nearly always it says that once, and nothing else.
+    if fields.contains("te") && !fields.get_all("te").eq([b"trailers"]) {
         let trailers = fields.items("te").any(|coding| coding == b"trailers");
         fields.remove("te");
         if trailers {
@@ -202,6 +202,21 @@ mod tests {
         left.sort_unstable();
         assert_eq!(left, [&b"accept"[..], b"host", b"te"]);
         assert_eq!(fields.text("te"), Some("trailers"));
+    }
+
+    #[test]
+    fn te_says_trailers_once_or_is_cut() {
+        for (lines, left) in [
+            (&["trailers"][..], &["trailers"][..]),
+            (&["trailers", "trailers"], &["trailers"]),
+            (&["trailers;q=0.5, gzip", "trailers"], &["trailers"]),
+            (&["gzip"], &[]),
+            (&[""], &[]),
+        ] {
+            let mut fields = map(&lines.iter().map(|line| ("te", *line)).collect::<Vec<_>>());
+            strip_hop_by_hop(&mut fields);
+            assert!(fields.get_all("te").eq(left.iter().map(|line| line.as_bytes())), "{lines:?}");
+        }
     }
 
     #[test]
