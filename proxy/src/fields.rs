@@ -78,7 +78,7 @@ impl Line {
     clippy::indexing_slicing,
     reason = "a name that is not empty has a first letter and one in its middle"
 )]
-const fn tag(name: &[u8]) -> u16 {
+pub const fn tag(name: &[u8]) -> u16 {
     if name.is_empty() {
         return 0;
     }
@@ -186,7 +186,7 @@ fn in_eights(bytes: &[u8], look: impl Fn(u64) -> u64) -> Option<u64> {
 /// Whether bytes may stand in a value (RFC 9110 section 5.5): no control characters but the tab. This is what keeps a
 /// value that we put together from ending its line and beginning another.
 #[inline]
-fn is_value(bytes: &[u8]) -> bool {
+pub fn is_value(bytes: &[u8]) -> bool {
     let is_bad = |byte: &u8| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f;
     // Eight bytes at a time: a borrow out of a byte below the blank, or a zero where 0x7f was, sets its highest bit. A
     // tab does so, too, and is looked at again.
@@ -291,6 +291,13 @@ impl Fields {
         if is_value(value) {
             self.push(name.as_bytes(), tag(name.as_bytes()), value);
         }
+    }
+
+    /// Adds a line that a decoder has read and found good; `tag` is that of its `name`, which is in lower case.
+    #[inline]
+    pub fn read(&mut self, name: &[u8], tag: u16, value: &[u8]) {
+        self.underscored |= name.contains(&b'_');
+        self.push(name, tag, value);
     }
 
     /// Adds a line whose value `write` puts behind the bytes that it is given. One that can't stand in a field is left out.
@@ -531,6 +538,13 @@ impl Fields {
         self.lines.iter().map(|line| index(line.end) - index(line.start)).sum()
     }
 
+    /// Names, their tags and values, in order, but for the lines that `skips` names.
+    #[inline]
+    pub fn tagged<const N: usize>(&self, skips: Skips<N>) -> impl Iterator<Item = (&[u8], u16, &[u8])> {
+        let lines = self.lines.iter().filter(move |line| !skips.has(**line, &self.text));
+        lines.map(|line| (line.name(&self.text), line.tag, line.value(&self.text)))
+    }
+
     /// Writes the lines as HTTP/1.1 has them, but for those that `skips` names: what stands together is copied together.
     pub fn write<const N: usize>(&self, out: &mut Vec<u8>, skips: Skips<N>) {
         let (mut start, mut end) = (0, 0);
@@ -571,37 +585,26 @@ impl Fields {
 
     /// The fields as the HTTP/2 library writes them. What it has no form for is left out.
     pub fn into_map(self, turn: Turn) -> HeaderMap {
-        map(&self.lines, &Bytes::from(self.text), Skips::new([]), turn)
-    }
-
-    /// The same, but for those that `skips` names.
-    pub fn to_map<const N: usize>(&self, skips: Skips<N>, turn: Turn) -> HeaderMap {
-        map(&self.lines, &Bytes::copy_from_slice(&self.text), skips, turn)
-    }
-}
-
-/// The lines of `text`, of which all values hold a part.
-fn map<const N: usize>(lines: &[Line], text: &Bytes, skips: Skips<N>, turn: Turn) -> HeaderMap {
-    let mut map = HeaderMap::with_capacity(lines.len());
-    for line in lines {
-        if skips.has(*line, text) {
-            continue;
+        // All values hold a part of it.
+        let text = Bytes::from(self.text);
+        let mut map = HeaderMap::with_capacity(self.lines.len());
+        for line in self.lines {
+            let name = line.name(&text);
+            let start = index(line.start) + usize::from(line.name) + COLON.len();
+            let end = index(line.end).saturating_sub(END.len());
+            if !(start..=text.len()).contains(&end) {
+                continue;
+            }
+            let Ok(mut value) = HeaderValue::from_maybe_shared(text.slice(start..end)) else { continue };
+            if let Some(known) = known::find(name, line.tag) {
+                value.set_sensitive(known.is_fresh && turn == Turn::Later);
+                map.append(&known.name, value);
+            } else if let Ok(name) = HeaderName::from_bytes(name) {
+                map.append(name, value);
+            }
         }
-        let name = line.name(text);
-        let start = index(line.start) + usize::from(line.name) + COLON.len();
-        let end = index(line.end).saturating_sub(END.len());
-        if !(start..=text.len()).contains(&end) {
-            continue;
-        }
-        let Ok(mut value) = HeaderValue::from_maybe_shared(text.slice(start..end)) else { continue };
-        if let Some(known) = known::find(name, line.tag) {
-            value.set_sensitive(known.is_fresh && turn == Turn::Later);
-            map.append(&known.name, value);
-        } else if let Ok(name) = HeaderName::from_bytes(name) {
-            map.append(name, value);
-        }
+        map
     }
-    map
 }
 
 impl fmt::Debug for Fields {
@@ -716,7 +719,7 @@ mod tests {
     fn what_is_another_in_each_message_is_not_kept_by_the_peer() {
         let all = fields(&[("x-request-id", "1"), ("traceparent", "2"), ("via", "3"), ("x-own", "4")]);
         let kept = |turn: Turn| {
-            let map = all.to_map(Skips::new([]), turn);
+            let map = all.clone().into_map(turn);
             ["x-request-id", "traceparent", "via", "x-own"].map(|name| !map[name].is_sensitive())
         };
         assert_eq!(kept(Turn::Later), [false, false, true, true]);
@@ -771,10 +774,15 @@ mod tests {
                 let theirs = theirs.get_all(name).iter().map(HeaderValue::as_bytes);
                 prop_assert!(ours.get_all(name).eq(theirs));
             }
-            prop_assert_eq!(ours.to_map(Skips::new([]), Turn::Later), theirs.clone());
+            prop_assert_eq!(ours.clone().into_map(Turn::Later), theirs.clone());
             let mut others = theirs.clone();
             others.remove("x-pr-ie");
-            prop_assert_eq!(ours.to_map(Skips::new(["x-pr-ie"]), Turn::First), others);
+            let tagged: Fields = ours
+                .tagged(const { Skips::new(["x-pr-ie"]) })
+                .inspect(|(name, its, _)| assert_eq!(*its, tag(name)))
+                .map(|(name, _, value)| (std::str::from_utf8(name).unwrap(), value))
+                .collect();
+            prop_assert_eq!(tagged.into_map(Turn::First), others);
             let has_blanks = theirs.values().any(|value| value.as_bytes().trim_ascii() != value.as_bytes());
             prop_assert_eq!(Fields::of(&theirs, (0, 0)).map(|ours| ours.into_map(Turn::First)), (!has_blanks).then_some(theirs));
         }

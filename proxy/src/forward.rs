@@ -11,7 +11,6 @@ pub mod gap;
 pub mod hold;
 pub mod http1;
 pub mod http2;
-pub mod io;
 pub mod meant;
 pub mod outgoing;
 pub mod pool;
@@ -31,7 +30,9 @@ use std::time::Duration;
 use sidetrack_config::Key;
 use sidetrack_config::model::OnForkDown;
 use smallvec::SmallVec;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_rustls::client::TlsStream;
 
 use crate::accept::connection::Connection;
 use crate::decision::{Decision, Reason, Target};
@@ -46,6 +47,9 @@ use body::Source;
 pub use outgoing::Outgoing;
 use pool::ConnectError;
 use upstream_body::BodyError;
+
+/// What carries the bytes of a connection to an upstream.
+pub type Wire = crate::wire::Wire<TcpStream, TlsStream<TcpStream>>;
 
 /// How often a held request looks for its fork: a pod that has just begun to listen tells nobody.
 const HOLD_STEP: Duration = Duration::from_millis(100);
@@ -97,7 +101,7 @@ fn broken(service: &Service, error: &BodyError, source: &Source) -> Failure {
         BodyError::Upstream(error) if error.kind() == std::io::ErrorKind::InvalidData => {
             attempt::not_http(service)
         }
-        BodyError::Http2(error) => attempt::reset(service, error),
+        BodyError::Http2(why) => attempt::reset(service, *why),
         BodyError::Upstream(_) | BodyError::Stalled | BodyError::Late | BodyError::Moved => {
             broke_off(service)
         }

@@ -26,7 +26,6 @@ pub mod error;
 pub mod fields;
 pub mod head;
 mod hex;
-pub mod incoming;
 pub mod limit;
 pub mod memory;
 pub mod reading;

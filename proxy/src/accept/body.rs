@@ -7,10 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::http1::io::Shared;
+use super::http2::incoming::Incoming;
 use crate::error::{Code, Failure};
 use crate::fields::Fields;
 use crate::h1::Fault;
-use crate::incoming::Incoming;
 use crate::limit::Limit;
 
 /// Why a body broke off.

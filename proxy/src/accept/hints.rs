@@ -54,10 +54,10 @@ impl Hint {
     }
 
     /// As HTTP/2 has it.
-    pub fn to_http2(&self) -> Response<()> {
+    pub fn into_http2(self) -> Response<()> {
         let mut hint = Response::new(());
         *hint.status_mut() = self.status;
-        *hint.headers_mut() = self.fields.to_map(Skips::new([]), Turn::Later);
+        *hint.headers_mut() = self.fields.into_map(Turn::Later);
         hint
     }
 }

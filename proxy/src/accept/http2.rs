@@ -2,6 +2,7 @@
 //! future per stream that we have no use for. One task per connection accepts, one task per stream answers.
 
 mod guard;
+pub mod incoming;
 mod meter;
 mod tunnel;
 
@@ -27,13 +28,13 @@ use crate::error::{Code, Failure};
 use crate::fields::{Fields, ROOM_OF_REQUEST, Turn};
 use crate::forward::gap::Gap;
 use crate::head::RequestHead;
-use crate::incoming::Incoming;
 use crate::limit::Limit;
 use crate::record::ResponseBody;
 use crate::respond::Answer;
 use crate::walk;
 use crate::worker::Worker;
 use guard::Breach;
+use incoming::Incoming;
 use meter::{Meter, Metered};
 pub use tunnel::StreamIo;
 
@@ -272,7 +273,7 @@ async fn answered(
     poll_fn(|cx| {
         let answer = walking.as_mut().poll(cx);
         for hint in hints.take() {
-            let _ = respond.send_informational(hint.to_http2());
+            let _ = respond.send_informational(hint.into_http2());
         }
         match answer {
             Poll::Ready(response) => Poll::Ready(Some(response)),

@@ -133,7 +133,7 @@ pub async fn serve(
             if let Reach::Here((upstream, endpoint)) = reach {
                 let is_http2 = speech == Speech::Http2;
                 let endpoint = far.meant.map_or(endpoint, |address| worker.meant.at(address, is_http2));
-                worker.pool.lend(&endpoint, upstream).await;
+                worker.pool.lend(&endpoint, upstream);
             }
             return Some(Prefixed { prefix: read.freeze(), stream });
         }

@@ -6,10 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use h2::Reason;
 use http::{Method, StatusCode};
 
 use super::broke_off;
 use super::http1::{Http1, NoAnswer};
+use super::http2::hpack::Encoder;
+use super::http2::session::Ended;
 use super::http2::{self, Http2};
 use super::outgoing::Outgoing;
 use super::pool::{Lease, Leased};
@@ -17,9 +20,8 @@ use super::upload::{Framing, Upload};
 use super::upstream_body::{FromHttp1, FromHttp2, UpstreamBody};
 use crate::accept::connection::Connection;
 use crate::error::{Code, Failure};
-use crate::fields::{Fields, ROOM_OF_ANSWER};
+use crate::fields::Fields;
 use crate::h1::response::ResponseHead;
-use crate::incoming::Incoming;
 use crate::record::ResponseBody;
 use crate::route::table::{Endpoint, Service};
 use crate::worker::Worker;
@@ -160,50 +162,52 @@ async fn over_http2(
     connection: &Rc<Connection>,
     service: &Service,
     endpoint: &Arc<Endpoint>,
-    mut lease: Leased<Http2>,
+    lease: Leased<Http2>,
     outgoing: &Outgoing<'_>,
 ) -> Result<Exchange, Lost> {
-    let (read, written) = (lease.conn.traffic.read(), lease.conn.traffic.written());
-    let head = outgoing.http2(lease.conn.turn).ok_or_else(unbuilt)?;
+    if !outgoing.fits_http2() {
+        return Err(Lost::Failed(
+            Failure::new(Code::Internal, "the request could not be built"),
+            Whose::Other,
+        ));
+    }
     let body = (!outgoing.source.is_done()).then(|| Rc::clone(&outgoing.source));
     let says_continue = outgoing.expects && connection.is_http2;
-    let exchanged = lease.conn.exchange(head, body, outgoing.expects, |status, fields| {
+    let is_head = outgoing.head.method == Method::HEAD;
+    let write = |encoder: &mut Encoder, out: &mut Vec<u8>| outgoing.write_http2(encoder, out);
+    let exchanged = lease.conn.exchange(is_head, write, body, outgoing.expects, |status, fields| {
         // Over HTTP/1.1 100 is said to the client when its body is first asked for.
-        let is_for_client = status != StatusCode::CONTINUE || says_continue;
-        if let Some(fields) = Fields::of(fields, (0, 0)).filter(|_| is_for_client) {
+        if status != StatusCode::CONTINUE || says_continue {
             outgoing.hints.send(status, fields);
         }
     });
-    let error = match exchanged.await {
-        Ok((answer, upload)) => {
-            let (parts, frames) = answer.into_parts();
-            let fields = Fields::of(&parts.headers, ROOM_OF_ANSWER);
-            let mut fields = fields.ok_or_else(|| Lost::Failed(not_http(service), Whose::Upstream))?;
-            // The library has seen to it that they say the same.
+    let (why, is_written, is_heard) = match exchanged.await {
+        Ok((status, mut fields, stream, upload)) => {
+            // The stream has seen to it that they say the same.
             if fields.get_all("content-length").nth(1).is_some() {
                 let length = fields.get("content-length").unwrap_or_default().to_vec();
                 fields.insert("content-length", &length);
             }
-            let body = FromHttp2::new(Incoming::new(frames, &fields), upload, lease);
+            let body = FromHttp2::new(stream, upload, lease);
             // What has no body over HTTP/1.1 has none (RFC 9110 section 6.4.1), whatever frames come.
-            let body = match is_bare(parts.status, &outgoing.head.method) {
+            let body = match is_bare(status, &outgoing.head.method) {
                 true => ResponseBody::empty(),
                 false => ResponseBody::upstream(UpstreamBody::http2(body, service.timeouts.idle)),
             };
-            return Ok(Exchange { status: parts.status, fields, body: Received::Body(body) });
+            return Ok(Exchange { status, fields, body: Received::Body(body) });
         }
         Err(http2::NoAnswer::Client) => return Err(Lost::Failed(outgoing.source.failure(), Whose::Other)),
         Err(http2::NoAnswer::Malformed) => return Err(Lost::Failed(not_http(service), Whose::Upstream)),
-        Err(http2::NoAnswer::Ended(error)) => error,
+        Err(http2::NoAnswer::Ended { why, is_written, is_heard }) => (why, is_written, is_heard),
     };
-    if !outgoing.source.is_touched() && (lease.conn.traffic.written() == written || is_unprocessed(&error)) {
+    if !outgoing.source.is_touched() && (!is_written || is_unprocessed(why)) {
         return Err(Lost::Unwritten);
     }
-    if lease.reused && lease.conn.traffic.read() == read && outgoing.is_repeatable() {
+    if lease.reused && !is_heard && outgoing.is_repeatable() {
         return Err(Lost::Silent);
     }
-    tracing::debug!(service = %service.name, endpoint = %endpoint.address, %error, "no answer");
-    Err(Lost::Failed(reset(service, &error), Whose::Upstream))
+    tracing::debug!(service = %service.name, endpoint = %endpoint.address, %why, "no answer");
+    Err(Lost::Failed(reset(service, why), Whose::Upstream))
 }
 
 /// Whether an answer never has a body.
@@ -211,40 +215,38 @@ fn is_bare(status: StatusCode, method: &Method) -> bool {
     matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) || *method == Method::HEAD
 }
 
-/// The failure of an exchange over HTTP/2 that ended with this error.
-pub(super) fn reset(service: &Service, error: &h2::Error) -> Failure {
-    let failure = if error.is_library() { not_http(service) } else { broke_off(service) };
-    let grpc = error.reason().filter(|_| error.is_remote() && error.is_reset()).and_then(grpc_status);
-    Failure { grpc, ..failure }
+/// The failure of an exchange over HTTP/2 that ended so.
+pub(super) fn reset(service: &Service, why: Ended) -> Failure {
+    match why {
+        Ended::Malformed(_) => not_http(service),
+        Ended::Reset(reason) => Failure { grpc: grpc_status(reason), ..broke_off(service) },
+        Ended::Left(_) | Ended::Closed(_) => broke_off(service),
+    }
 }
 
 /// What a reset of a stream means to a call of gRPC, where that is something else than that the service is not there
 /// (gRPC over HTTP/2, "Errors").
-fn grpc_status(reason: h2::Reason) -> Option<u8> {
+fn grpc_status(reason: Reason) -> Option<u8> {
     Some(match reason {
-        h2::Reason::CANCEL => 1,
-        h2::Reason::INADEQUATE_SECURITY => 7,
-        h2::Reason::ENHANCE_YOUR_CALM => 8,
-        h2::Reason::NO_ERROR
-        | h2::Reason::PROTOCOL_ERROR
-        | h2::Reason::INTERNAL_ERROR
-        | h2::Reason::FLOW_CONTROL_ERROR
-        | h2::Reason::SETTINGS_TIMEOUT
-        | h2::Reason::FRAME_SIZE_ERROR
-        | h2::Reason::COMPRESSION_ERROR
-        | h2::Reason::CONNECT_ERROR => 13,
+        Reason::CANCEL => 1,
+        Reason::INADEQUATE_SECURITY => 7,
+        Reason::ENHANCE_YOUR_CALM => 8,
+        Reason::NO_ERROR
+        | Reason::PROTOCOL_ERROR
+        | Reason::INTERNAL_ERROR
+        | Reason::FLOW_CONTROL_ERROR
+        | Reason::SETTINGS_TIMEOUT
+        | Reason::FRAME_SIZE_ERROR
+        | Reason::COMPRESSION_ERROR
+        | Reason::CONNECT_ERROR => 13,
         _ => return None,
     })
 }
 
 /// Whether an HTTP/2 server says that it has not processed the request: it refused the stream, or went away without it
-/// (RFC 9113 section 8.7). Only the streams that it will not process end with a GOAWAY of its own.
-fn is_unprocessed(error: &h2::Error) -> bool {
-    error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
-}
-
-fn unbuilt() -> Lost {
-    Lost::Failed(Failure::new(Code::Internal, "the request could not be built"), Whose::Other)
+/// (RFC 9113 section 8.7).
+const fn is_unprocessed(why: Ended) -> bool {
+    matches!(why, Ended::Reset(Reason::REFUSED_STREAM) | Ended::Left(_))
 }
 
 pub(super) fn not_http(service: &Service) -> Failure {

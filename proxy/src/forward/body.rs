@@ -9,14 +9,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::SendStream;
 use tokio::time::Sleep;
 
 use super::gap::Gap;
+use super::http2::stream::Stream;
 use super::rewrite::strip_trailers;
 use crate::accept::body::{Broken, ClientBody};
 use crate::error::Failure;
-use crate::fields::{Fields, Turn};
+use crate::fields::Fields;
 
 /// How long a client that expects `100 Continue` is kept waiting for an upstream that does not say it. The time
 /// that curl waits by itself; RFC 9110 section 10.1.1 forbids to wait for ever.
@@ -160,21 +160,18 @@ impl Source {
 
 /// The body of a request on its way over HTTP/2.
 pub struct Upload {
-    stream: SendStream<Bytes>,
     source: Rc<Source>,
     /// What was taken of the source, and waits for the upstream's windows.
     piece: Bytes,
-    /// Whether nothing was sent yet.
-    first: bool,
     /// The client waits for `100 Continue`, and so does its body, for as long as this.
     gate: Option<Pin<Box<Sleep>>>,
 }
 
 impl Upload {
     /// The body of `source` for a stream whose head is sent; with `expects` it waits for [`Upload::open`].
-    pub fn new(stream: SendStream<Bytes>, source: Rc<Source>, expects: bool) -> Self {
+    pub fn new(source: Rc<Source>, expects: bool) -> Self {
         let gate = expects.then(|| Box::pin(tokio::time::sleep(CONTINUE_WAIT)));
-        Self { stream, source, piece: Bytes::new(), first: true, gate }
+        Self { source, piece: Bytes::new(), gate }
     }
 
     /// The upstream wants the body.
@@ -192,56 +189,34 @@ impl Upload {
         self.source.bytes()
     }
 
-    /// Sends as much as there is and the upstream takes; ready when there is nothing more to send, be it that the upstream
-    /// wants no more: what it thinks of the request its answer says, or the fault of its stream.
+    /// Sends as much over `stream` as there is and the upstream takes; ready when there is nothing more to send, be it that
+    /// the upstream wants no more: what it thinks of the request its answer says, or the fault of its stream.
     ///
     /// # Errors
     /// The client broke off.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
+    pub fn poll(&mut self, stream: &Stream, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
         if let Some(gate) = &mut self.gate {
             ready!(gate.as_mut().poll(cx));
             self.gate = None;
         }
         loop {
             while !self.piece.is_empty() {
-                let Some(room) = ready!(self.poll_room(cx)) else { return Poll::Ready(Ok(())) };
+                let Some(room) = ready!(stream.poll_room(cx)) else { return Poll::Ready(Ok(())) };
                 let part = self.piece.split_to(room.min(self.piece.len()));
-                let last = self.piece.is_empty() && self.source.is_done();
-                if self.stream.send_data(part, last).is_err() || last {
+                let is_last = self.piece.is_empty() && self.source.is_done();
+                stream.send(&part, is_last);
+                if is_last {
                     return Poll::Ready(Ok(()));
                 }
             }
             if ready!(self.source.poll_data(cx))? == 0 {
-                self.end();
+                match self.source.take_trailers() {
+                    Some(trailers) => stream.send_trailers(&trailers),
+                    None => stream.send(&[], true),
+                }
                 return Poll::Ready(Ok(()));
             }
             self.piece = self.source.take();
-        }
-    }
-
-    /// Waits until the upstream takes so many bytes; `None`: it takes no more.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
-        // A stream gets room when its head is written. The first piece does not wait for that, so that head and body are
-        // one write and not two.
-        if std::mem::take(&mut self.first) {
-            return Poll::Ready(Some(self.piece.len()));
-        }
-        self.stream.reserve_capacity(self.piece.len());
-        while self.stream.capacity() == 0 {
-            if !matches!(ready!(self.stream.poll_capacity(cx)), Some(Ok(_))) {
-                return Poll::Ready(None);
-            }
-        }
-        Poll::Ready(Some(self.stream.capacity()))
-    }
-
-    fn end(&mut self) {
-        let trailers = self.source.take_trailers();
-        // Trailers that may not be sent (RFC 9113 section 8.2.2) leave the stream as it was.
-        if trailers.is_none_or(|trailers| self.stream.send_trailers(trailers.into_map(Turn::Later)).is_err())
-        {
-            // Where that fails too, the stream has ended already.
-            let _ = self.stream.send_data(Bytes::new(), true);
         }
     }
 }

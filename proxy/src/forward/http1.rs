@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 use http::{Method, StatusCode};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::io::Wire;
+use super::Wire;
 use super::upload::{Stopped, Upload};
 use crate::fields::Fields;
 use crate::h1::Fault;

@@ -1,28 +1,37 @@
-//! HTTP/2 to an upstream, on h2 itself. Whoever answers the client's stream drives both halves of the exchange in its own
-//! task: nothing goes through a channel, and no stream costs a task. One task per connection moves its frames.
+//! HTTP/2 to an upstream. Whoever answers the client's stream drives both halves of the exchange in its own task: nothing
+//! goes through a channel, and no stream costs a task. One task per connection moves its bytes.
+//!
+//! The frames are our own: a request goes from its [`Fields`] into them and an answer out of them, without a map of fields
+//! between. The h2 crate, which serves clients, is the second opinion in every test.
 
+mod driver;
+mod frame;
+pub mod hpack;
+mod output;
 mod pulse;
+mod section;
+pub mod session;
+mod state;
+pub mod stream;
 
-use std::cell::Cell;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::RecvStream;
-use h2::client::SendRequest;
-use http::{HeaderMap, Request, Response, StatusCode};
-use tokio::task::AbortHandle;
+use http::StatusCode;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use self::pulse::Pulse;
+use self::hpack::Encoder;
+use self::pulse::{Beat, Pulse};
+use self::session::{Ended, Session};
+use self::stream::Stream;
 use super::body::{Source, Upload};
 use super::http1::{EARLY, Open};
-use super::io::{Metered, Traffic, Wire};
-use crate::fields::Turn;
+use crate::fields::Fields;
 use crate::record::metrics::WorkerStats;
 
 /// Streams on one connection before another is opened; servers allow 100 by custom (RFC 9113 section 6.5.2).
@@ -34,27 +43,18 @@ const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = (STREAMS as u32 + 1) * STREAM_WINDOW;
 /// The most bytes of the head of an answer.
 const HEAD: u32 = 64 << 10;
-/// The most bytes of one request that wait to be written.
-const SEND_BUFFER: usize = 1 << 20;
 
-/// A connection that many exchanges share.
+/// A connection that many exchanges share. Dropped, it ends with the last of them.
 pub struct Link {
-    sender: SendRequest<Bytes>,
-    traffic: Arc<Traffic>,
+    session: Rc<RefCell<Session>>,
     streams: Rc<Cell<u32>>,
     used: Instant,
-    turn: Turn,
-    pulse: Option<Pulse>,
-    driver: AbortHandle,
+    pulse: Pulse,
 }
 
 /// A stream of a shared connection, not yet opened.
 pub struct Http2 {
-    sender: SendRequest<Bytes>,
-    /// Where on the connection its request is.
-    pub turn: Turn,
-    /// Bytes on the connection so far.
-    pub traffic: Arc<Traffic>,
+    session: Rc<RefCell<Session>>,
 }
 
 /// Why no answer came.
@@ -65,52 +65,41 @@ pub enum NoAnswer {
     /// What came is no answer.
     Malformed,
     /// The stream ended, or its connection.
-    Ended(h2::Error),
+    Ended {
+        /// Why.
+        why: Ended,
+        /// Whether any of the request was written.
+        is_written: bool,
+        /// Whether anything came over the connection since.
+        is_heard: bool,
+    },
 }
 
-/// The head of an answer, its body, and what is left of the request.
-pub type Answered = (Response<RecvStream>, Option<Upload>);
+/// The head of an answer, where its body comes from, and what is left of the request.
+pub type Answered = (StatusCode, Fields, Stream, Option<Upload>);
 
 impl Link {
     /// A connection over `wire`.
-    ///
-    /// # Errors
-    /// The handshake failed.
-    pub async fn open(wire: Wire, stats: &Arc<WorkerStats>, now: Instant) -> Result<Self, h2::Error> {
-        let io = Metered::new(wire);
-        let traffic = io.traffic();
-        let mut builder = h2::client::Builder::new();
-        builder
-            .enable_push(false)
-            .initial_max_send_streams(STREAMS)
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(HEAD)
-            .max_send_buffer_size(SEND_BUFFER);
-        let (sender, mut connection) = builder.handshake(io).await?;
-        let pulse = connection.ping_pong().map(|ping| Pulse::new(ping, now));
-        let open = Open::new(stats);
-        let driver = tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "HTTP/2 connection to an upstream ended");
-            }
-            drop(open);
-        });
-        let driver = driver.abort_handle();
-        Ok(Self { sender, traffic, streams: Rc::default(), used: now, turn: Turn::First, pulse, driver })
+    pub fn open<W>(wire: W, stats: &Arc<WorkerStats>, now: Instant) -> Self
+    where
+        W: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let session = Rc::new(RefCell::new(Session::default()));
+        tokio::task::spawn_local(driver::drive(Rc::clone(&session), wire, Open::new(stats)));
+        Self { session, streams: Rc::default(), used: now, pulse: Pulse::new(now) }
     }
 
     /// A stream of it, to be sent at once; `None` where it takes no more.
     pub fn stream(&mut self, now: Instant) -> Option<Http2> {
+        let session = self.session.borrow();
         // A peer that allows none for a while is waited for, or each request would open a connection.
-        let most = self.sender.current_max_send_streams().clamp(1, STREAMS);
+        let most = session.most_streams().clamp(1, STREAMS);
         let is_full = usize::try_from(self.streams.get()).is_ok_and(|streams| streams >= most);
-        if is_full || self.is_going() {
+        if is_full || session.is_going() {
             return None;
         }
         self.used = now;
-        let turn = std::mem::replace(&mut self.turn, Turn::Later);
-        Some(Http2 { sender: self.sender.clone(), turn, traffic: Arc::clone(&self.traffic) })
+        Some(Http2 { session: Rc::clone(&self.session) })
     }
 
     /// Its streams that are under way, for who counts them.
@@ -118,57 +107,74 @@ impl Link {
         &self.streams
     }
 
-    /// Whether it opens no streams any more: the peer said so (GOAWAY), or it has ended.
-    fn is_going(&mut self) -> bool {
-        // Only who has sent is made to wait, and this handle never sends.
-        !matches!(self.sender.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
-    }
-
     /// Looks after it, about once a second; whether it is worth keeping. One on which something is under way and whose
     /// peer gives no sign of life is ended, and so are its streams.
     pub fn tend(&mut self, now: Instant, idle: Duration) -> bool {
+        let mut session = self.session.borrow_mut();
         let busy = self.streams.get() > 0;
-        let alive = self.pulse.as_mut().is_none_or(|pulse| pulse.beats(self.traffic.read(), busy, now));
-        if !alive {
-            tracing::debug!("HTTP/2 connection to an upstream ended: no answer to a ping");
-            self.driver.abort();
+        match self.pulse.beats(session.read, busy, now) {
+            Beat::Alive => {}
+            Beat::Ask => session.ping(),
+            Beat::Dead => {
+                tracing::debug!("HTTP/2 connection to an upstream ended: no answer to a ping");
+                session.close(std::io::ErrorKind::TimedOut);
+            }
         }
         // What is under way on one that is going may end, and is looked after until then.
-        alive && if busy { !self.driver.is_finished() } else { !self.is_going() && now - self.used <= idle }
+        if busy { !session.is_ended() } else { !session.is_going() && now - self.used <= idle }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.session.borrow_mut().retire();
     }
 }
 
 impl Http2 {
-    /// Sends `head` and as much of `body` as there is, and waits for the head of the answer, which may come before all is
-    /// sent. `hint` is told of 1xx answers. With `expects` the body waits for the first of them.
+    /// Sends the head that `write` writes and as much of `body` as there is, and waits for the head of the answer, which may
+    /// come before all is sent. `hint` is told of 1xx answers. With `expects` the body waits for the first of them.
     ///
     /// # Errors
     /// Why there is no answer.
     pub async fn exchange(
-        &mut self,
-        head: Request<()>,
+        &self,
+        is_head: bool,
+        write: impl FnOnce(&mut Encoder, &mut Vec<u8>),
         body: Option<Rc<Source>>,
         expects: bool,
-        mut hint: impl FnMut(StatusCode, &HeaderMap),
+        mut hint: impl FnMut(StatusCode, Fields),
     ) -> Result<Answered, NoAnswer> {
-        let (mut answer, stream) = self.sender.send_request(head, body.is_none()).map_err(NoAnswer::Ended)?;
-        let mut count = 0;
-        let mut upload = body.map(|source| Upload::new(stream, source, expects));
-        poll_fn(move |cx| {
+        let session = &self.session;
+        let vacancy = poll_fn(|cx| session.borrow_mut().poll_vacancy(cx)).await;
+        vacancy.map_err(|why| NoAnswer::Ended { why, is_written: false, is_heard: false })?;
+        let (position, read) = (session.borrow().out.position(), session.borrow().read);
+        let mut stream = Stream::open(session, is_head, body.is_none(), write);
+        let mut upload = body.map(|source| Upload::new(source, expects));
+        let mut early = 0;
+        let head = poll_fn(|cx| {
             loop {
-                match upload.as_mut().map(|upload| upload.poll(cx)) {
-                    Some(Poll::Ready(Err(_))) => return Poll::Ready(Err(NoAnswer::Client)),
+                match upload.as_mut().map(|upload| upload.poll(&stream, cx)) {
+                    Some(Poll::Ready(Err(()))) => return Poll::Ready(Err(NoAnswer::Client)),
                     Some(Poll::Ready(Ok(()))) => upload = None,
                     Some(Poll::Pending) | None => {}
                 }
-                let Some(Ok(early)) = ready!(answer.poll_informational(cx)) else { break };
-                count += 1;
-                match early.status() {
-                    _ if count > EARLY => return Poll::Ready(Err(NoAnswer::Malformed)),
-                    // There is no upgrade here (RFC 9113 section 8.6), and who hears of one stops speaking HTTP.
-                    StatusCode::SWITCHING_PROTOCOLS => {
-                        return Poll::Ready(Err(NoAnswer::Malformed));
+                let (status, fields) = match ready!(stream.poll_answer(cx)) {
+                    Ok(head) => head,
+                    Err(why) => {
+                        let session = session.borrow();
+                        let (is_written, is_heard) = (session.out.written() > position, session.read > read);
+                        return Poll::Ready(Err(NoAnswer::Ended { why, is_written, is_heard }));
                     }
+                };
+                if !status.is_informational() {
+                    return Poll::Ready(Ok((status, fields)));
+                }
+                early += 1;
+                match status {
+                    // There is no upgrade here (RFC 9113 section 8.6), and who hears of one stops speaking HTTP.
+                    StatusCode::SWITCHING_PROTOCOLS => return Poll::Ready(Err(NoAnswer::Malformed)),
+                    _ if early > EARLY => return Poll::Ready(Err(NoAnswer::Malformed)),
                     StatusCode::CONTINUE => {
                         if let Some(upload) = &mut upload {
                             upload.open();
@@ -176,12 +182,11 @@ impl Http2 {
                     }
                     _ => {}
                 }
-                hint(early.status(), early.headers());
+                hint(status, fields);
             }
-            let head = ready!(Pin::new(&mut answer).poll(cx)).map_err(NoAnswer::Ended)?;
-            // A body that nobody asked for is not sent behind a final answer.
-            Poll::Ready(Ok((head, upload.take_if(|upload| !upload.is_held()))))
-        })
-        .await
+        });
+        let (status, fields) = head.await?;
+        // A body that nobody asked for is not sent behind a final answer.
+        Ok((status, fields, stream, upload.take_if(|upload| !upload.is_held())))
     }
 }

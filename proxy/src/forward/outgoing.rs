@@ -3,11 +3,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::uri::{PathAndQuery, Scheme};
-use http::{Method, Request, Uri, Version, header};
+use http::uri::PathAndQuery;
+use http::{Method, Version};
 use sidetrack_config::model::{HostRewrite, Role};
 
 use super::body::Source;
+use super::http2::hpack::{Encoder, Known};
 use super::upload::Framing;
 use super::{carriers, filters, forwarded, rewrite};
 use crate::accept::connection::Connection;
@@ -15,7 +16,7 @@ use crate::accept::hints::Hints;
 use crate::context::signature;
 use crate::decision::Decision;
 use crate::error::{Code, Failure};
-use crate::fields::{Fields, Skips, Turn};
+use crate::fields::{Fields, Skips};
 use crate::h1::write;
 use crate::head::{HttpHead, RequestHead};
 use crate::identify::{Onward, strip_query};
@@ -184,28 +185,33 @@ impl<'h> Outgoing<'h> {
         (out, framing)
     }
 
-    /// The head for one attempt over HTTP/2; `None` where HTTP/2 has no form for it.
-    pub fn http2(&self, turn: Turn) -> Option<Request<()>> {
-        let mut uri = http::uri::Parts::default();
-        uri.path_and_query = Some(self.head.target.clone());
-        uri.scheme = Some(if self.secure { Scheme::HTTPS } else { Scheme::HTTP });
-        uri.authority = http::uri::Authority::try_from(self.host()).ok();
-        let mut request = Request::new(());
-        *request.method_mut() = self.head.method.clone();
-        *request.uri_mut() = Uri::from_parts(uri).ok()?;
-        *request.version_mut() = Version::HTTP_2;
+    /// Whether HTTP/2 has a form for the head.
+    pub fn fits_http2(&self) -> bool {
+        self.host().bytes().all(|octet| octet.is_ascii_graphic())
+    }
+
+    /// Writes the head as HTTP/2 has it.
+    pub fn write_http2(&self, encoder: &mut Encoder, out: &mut Vec<u8>) {
+        match self.head.method {
+            Method::GET => encoder.known(out, Known::MethodGet),
+            Method::POST => encoder.known(out, Known::MethodPost),
+            ref other => encoder.named(out, ":method", other.as_str().as_bytes()),
+        }
+        encoder.known(out, if self.secure { Known::SchemeHttps } else { Known::SchemeHttp });
+        encoder.named(out, ":authority", self.host().as_bytes());
+        encoder.named(out, ":path", self.head.target.as_str().as_bytes());
+        for (name, tag, value) in self.head.fields.tagged(const { Skips::new(["host", "content-length"]) }) {
+            encoder.line(out, name, tag, value);
+        }
         // A method that has a body says how long it is, or that there is none (RFC 9110 section 8.6). What the client said is
         // not repeated: it may have said it twice, or nothing with it.
-        let mut fields = self.head.fields.to_map(const { Skips::new(["host", "content-length"]) }, turn);
         if let Some(length) = self.source.left()
             && (length > 0
                 || matches!(self.head.method, Method::POST | Method::PUT | Method::PATCH)
                 || self.head.fields.contains("content-length"))
         {
-            fields.insert(header::CONTENT_LENGTH, length.into());
+            encoder.named(out, "content-length", itoa::Buffer::new().format(length).as_bytes());
         }
-        *request.headers_mut() = fields;
-        Some(request)
     }
 
     /// Bytes that are kept while the request waits: its head, and what may be buffered of its body.

@@ -16,9 +16,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::Wire;
 use super::http1::Http1;
 use super::http2::{Http2, Link, STREAMS};
-use super::io::Wire;
 use crate::pick::View;
 use crate::pick::passive::Passive;
 use crate::record::metrics::WorkerStats;
@@ -33,9 +33,6 @@ pub enum ConnectError {
     /// Not within the service's connect time-out.
     #[error("connect: timed out")]
     TimedOut,
-    /// The HTTP handshake failed.
-    #[error("handshake: {0}")]
-    Http(#[from] h2::Error),
     /// A new HTTP/2 connection took no request.
     #[error("handshake: no request is taken")]
     TakesNone,
@@ -53,7 +50,7 @@ impl ConnectError {
         match self {
             Self::NoServerName | Self::NoHttp2 => true,
             Self::Io(error) => error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
-            Self::TimedOut | Self::Http(_) | Self::TakesNone => false,
+            Self::TimedOut | Self::TakesNone => false,
         }
     }
 
@@ -290,7 +287,7 @@ impl Pool {
             }
         }
         let _opener = Opener::new(opening);
-        let mut link = Link::open(connect(endpoint).await?, &self.stats, self.now.get()).await?;
+        let mut link = Link::open(connect(endpoint).await?, &self.stats, self.now.get());
         let lease = leased(local, &mut link, false, self.now.get()).ok_or(ConnectError::TakesNone)?;
         local.links.borrow_mut().push(link);
         Ok(lease)
@@ -308,15 +305,13 @@ impl Pool {
     }
 
     /// Takes in a new connection to `endpoint` that nobody has used, where it may serve requests.
-    pub async fn lend(&self, endpoint: &Arc<Endpoint>, stream: TcpStream) {
+    pub fn lend(&self, endpoint: &Arc<Endpoint>, stream: TcpStream) {
         let (local, wire) = (self.local(endpoint), Wire::Clear(stream));
         match endpoint.upstream.protocol {
             Protocol::Http1 => self.keep(&local, Http1::new(wire, &self.stats)),
             // Where there is one that takes requests already, another would only idle.
             Protocol::H2c if self.stream(&local).is_none() => {
-                if let Ok(link) = Link::open(wire, &self.stats, self.now.get()).await {
-                    local.links.borrow_mut().push(link);
-                }
+                local.links.borrow_mut().push(Link::open(wire, &self.stats, self.now.get()));
             }
             Protocol::H2c | Protocol::Https | Protocol::H2 => {}
         }

@@ -9,8 +9,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::time::Sleep;
 
+use super::Wire;
 use super::body::{CONTINUE_WAIT, Source};
-use super::io::Wire;
 use crate::h1::write;
 
 /// The most bytes of chunks that wait to be written.

@@ -6,17 +6,19 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::Reason;
 
 use super::body;
 use super::gap::Gap;
 use super::http1::Http1;
 use super::http2::Http2;
+use super::http2::session::Ended;
+use super::http2::stream::Stream;
 use super::pool::{Counted, Leased};
 use super::rewrite::strip_trailers;
 use super::upload::{Stopped, Upload};
 use crate::fields::Fields;
 use crate::h1::body::Decoder;
-use crate::incoming::Incoming;
 use crate::worker::Worker;
 
 /// Why a body ended before its end; the client sees a cut connection or a reset stream.
@@ -27,7 +29,7 @@ pub enum BodyError {
     Upstream(#[from] std::io::Error),
     /// The upstream broke off, over HTTP/2.
     #[error("the upstream broke off: {0}")]
-    Http2(#[from] h2::Error),
+    Http2(#[from] Ended),
     /// The body of the request broke off.
     #[error("the body of the request broke off")]
     Client,
@@ -44,15 +46,13 @@ pub enum BodyError {
 
 impl BodyError {
     /// What the client's stream is reset with: what the upstream said of its own, where it did.
-    pub fn reset(&self) -> h2::Reason {
+    pub fn reset(&self) -> Reason {
         match self {
-            Self::Http2(error) if error.is_reset() && error.is_remote() => match error.reason() {
-                // What is not whole must not look so, and what was answered was not refused.
-                None | Some(h2::Reason::NO_ERROR | h2::Reason::REFUSED_STREAM) => h2::Reason::INTERNAL_ERROR,
-                Some(reason) => reason,
-            },
-            Self::Moved => h2::Reason::CANCEL,
-            _ => h2::Reason::INTERNAL_ERROR,
+            // What is not whole must not look so, and what was answered was not refused.
+            Self::Http2(Ended::Reset(Reason::NO_ERROR | Reason::REFUSED_STREAM)) => Reason::INTERNAL_ERROR,
+            Self::Http2(Ended::Reset(reason)) => *reason,
+            Self::Moved => Reason::CANCEL,
+            _ => Reason::INTERNAL_ERROR,
         }
     }
 }
@@ -90,7 +90,7 @@ pub struct FromHttp1 {
 
 /// A body over HTTP/2.
 pub struct FromHttp2 {
-    body: Incoming,
+    stream: Stream,
     /// What is still sent.
     upload: Option<body::Upload>,
     _counted: Counted,
@@ -141,19 +141,19 @@ impl FromHttp1 {
 }
 
 impl FromHttp2 {
-    /// `body`, while `upload` goes on.
-    pub fn new(body: Incoming, upload: Option<body::Upload>, lease: Leased<Http2>) -> Self {
-        Self { body, upload, _counted: lease.split().0 }
+    /// What comes over `stream`, while `upload` goes on.
+    pub fn new(stream: Stream, upload: Option<body::Upload>, lease: Leased<Http2>) -> Self {
+        Self { stream, upload, _counted: lease.split().0 }
     }
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
         self.poll_upload(cx)?;
-        self.body.poll_data(cx).map_err(BodyError::Http2)
+        self.stream.poll_data(cx).map_err(BodyError::Http2)
     }
 
     /// Goes on sending what is left of the request.
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
-        match self.upload.as_mut().map(|upload| upload.poll(cx)) {
+        match self.upload.as_mut().map(|upload| upload.poll(&self.stream, cx)) {
             None | Some(Poll::Pending) => {}
             Some(Poll::Ready(Ok(()))) => self.upload = None,
             Some(Poll::Ready(Err(_))) => return Err(BodyError::Client),
@@ -199,7 +199,7 @@ impl UpstreamBody {
     pub fn data(&self) -> &[u8] {
         match &self.from {
             From::Http1(from) => from.lease.as_ref().map_or(&[], |lease| lease.conn.data(from.ready)),
-            From::Http2(from) => from.body.data(),
+            From::Http2(from) => from.stream.data(),
         }
     }
 
@@ -213,14 +213,14 @@ impl UpstreamBody {
                 }
                 from.settle();
             }
-            From::Http2(from) => drop(from.body.split(count)),
+            From::Http2(from) => drop(from.stream.split(count)),
         }
     }
 
     /// Takes the first `most` of the bytes that wait, or as many as there are.
     pub fn take(&mut self, most: usize) -> Bytes {
         if let From::Http2(from) = &mut self.from {
-            return from.body.split(most);
+            return from.stream.split(most);
         }
         let data = self.data();
         let data = Bytes::copy_from_slice(data.get(..most.min(data.len())).unwrap_or_default());
@@ -232,7 +232,7 @@ impl UpstreamBody {
     pub fn take_trailers(&mut self) -> Option<Fields> {
         match &mut self.from {
             From::Http1(from) => from.decoder.take_trailers().map(strip_trailers),
-            From::Http2(from) => from.body.take_trailers().map(strip_trailers),
+            From::Http2(from) => from.stream.take_trailers().map(strip_trailers),
         }
     }
 
@@ -240,7 +240,7 @@ impl UpstreamBody {
     pub fn is_ended(&self) -> bool {
         match &self.from {
             From::Http1(from) => from.decoder.is_ended() && !from.decoder.has_trailers(),
-            From::Http2(from) => from.body.is_ended(),
+            From::Http2(from) => from.stream.is_ended(),
         }
     }
 
@@ -251,7 +251,7 @@ impl UpstreamBody {
                 let goes_on = from.lease.as_ref().is_some_and(|lease| !lease.conn.is_through());
                 !(from.decoder.is_ended() || goes_on && from.decoder.left().is_some())
             }
-            From::Http2(from) => !from.body.is_ended(),
+            From::Http2(from) => !from.stream.is_ended(),
         }
     }
 
@@ -259,7 +259,7 @@ impl UpstreamBody {
     pub fn left(&self) -> Option<u64> {
         match &self.from {
             From::Http1(from) => from.decoder.left(),
-            From::Http2(from) => from.body.left(),
+            From::Http2(from) => from.stream.left(),
         }
     }
 

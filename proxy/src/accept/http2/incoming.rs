@@ -1,4 +1,4 @@
-//! A body that comes over HTTP/2, a client's or an upstream's: what has come waits until it is used.
+//! The body of a request that comes over HTTP/2: what has come waits until it is used.
 
 use std::task::{Context, Poll, ready};
 
