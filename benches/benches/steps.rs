@@ -1,12 +1,14 @@
-//! The pure steps of the walk, with 10 forks and with 100,000: identify, route, pick, and what is written onward.
+//! The pure steps of the walk, with 10 forks and with 100,000: identify, route, pick, and what is written onward; and the
+//! same as HTTP/2 writes it and reads it.
 //! `cargo bench -p sidetrack-benches`.
 
 use std::hint::black_box;
 
 use criterion::Criterion;
 use sidetrack_benches::{BIG, DOMAIN, Failed, SMALL, Size, refused, request, table};
-use sidetrack_proxy::fields::Fields;
+use sidetrack_proxy::fields::{Fields, Skips};
 use sidetrack_proxy::forward::carriers::stamp;
+use sidetrack_proxy::forward::http2::hpack::{Decoder, Encoder};
 use sidetrack_proxy::head::PlainHead;
 use sidetrack_proxy::identify::identify;
 use sidetrack_proxy::pick;
@@ -32,6 +34,7 @@ fn main() -> Result<(), Failed> {
         steps(&mut criterion, size, &*table(size)?)?;
     }
     stamping(&mut criterion, &*table(SMALL)?)?;
+    sections(&mut criterion, &*table(SMALL)?)?;
     criterion.final_summary();
     Ok(())
 }
@@ -109,6 +112,44 @@ fn stamping(criterion: &mut Criterion, table: &Table) -> Result<(), Failed> {
             });
         });
     }
+    Ok(())
+}
+
+/// A head that goes on and on over one HTTP/2 connection: of its lines one is another each time.
+fn sections(criterion: &mut Criterion, table: &Table) -> Result<(), Failed> {
+    let head = request(9).with("x-pr-id", "9");
+    let identity = identify(&head, table).map_err(refused)?;
+    let mut fields = fields(&head);
+    stamp(&mut fields, &identity, &table.estate, None, None, || 7);
+    let (mut encoder, mut number) = (Encoder::default(), 0_u64);
+    let mut write = |out: &mut Vec<u8>| {
+        number += 1;
+        encoder.begin(out);
+        for (name, tag, value) in fields.tagged(Skips::new(["host"])) {
+            encoder.line(out, name, tag, value);
+        }
+        encoder.named(out, "x-request-id", format!("{number:032x}").as_bytes());
+    };
+    let mut decoder = Decoder::default();
+    let mut read = |section: &[u8]| {
+        let mut fields = Fields::with_room(20, 1_024);
+        let result = decoder.section(section, |line| fields.read(line.name, line.tag, line.value));
+        result.map(|()| fields)
+    };
+    let mut section = Vec::new();
+    for _ in 0..3 {
+        section.clear();
+        write(&mut section);
+        read(&section)?;
+    }
+    criterion
+        .bench_function("read a section of HTTP/2", |bencher| bencher.iter(|| read(black_box(&section))));
+    criterion.bench_function("write a section of HTTP/2", |bencher| {
+        bencher.iter(|| {
+            section.clear();
+            write(black_box(&mut section));
+        });
+    });
     Ok(())
 }
 

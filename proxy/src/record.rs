@@ -383,11 +383,12 @@ impl Record {
 
     /// The same in the trailers of a call of gRPC.
     fn tell_in(&self, trailers: &mut Fields) {
-        match (self.receipt(), self.chain.as_deref().filter(|chain| chain.has_trailers())) {
-            (Some(entry), Some(chain)) => {
+        let chain = self.chain.as_deref().filter(|chain| chain.has_trailers());
+        match chain.and_then(|chain| Some((chain, self.receipt()?))) {
+            Some((chain, entry)) => {
                 chain::trailers(trailers, entry, chain, &self.facts(), &self.worker, &self.table);
             }
-            (_, _) => {
+            None => {
                 trailers.remove(chain::hop::ROUTE);
             }
         }

@@ -30,7 +30,7 @@ use self::pulse::{Beat, Pulse};
 use self::session::{Ended, Session};
 use self::stream::Stream;
 use super::body::{Source, Upload};
-use super::http1::{EARLY, Open};
+use super::http1::Open;
 use crate::fields::Fields;
 use crate::record::metrics::WorkerStats;
 
@@ -151,7 +151,6 @@ impl Http2 {
         let (position, read) = (session.borrow().out.position(), session.borrow().read);
         let mut stream = Stream::open(session, is_head, body.is_none(), write);
         let mut upload = body.map(|source| Upload::new(source, expects));
-        let mut early = 0;
         let head = poll_fn(|cx| {
             loop {
                 match upload.as_mut().map(|upload| upload.poll(&stream, cx)) {
@@ -170,11 +169,9 @@ impl Http2 {
                 if !status.is_informational() {
                     return Poll::Ready(Ok((status, fields)));
                 }
-                early += 1;
                 match status {
                     // There is no upgrade here (RFC 9113 section 8.6), and who hears of one stops speaking HTTP.
                     StatusCode::SWITCHING_PROTOCOLS => return Poll::Ready(Err(NoAnswer::Malformed)),
-                    _ if early > EARLY => return Poll::Ready(Err(NoAnswer::Malformed)),
                     StatusCode::CONTINUE => {
                         if let Some(upload) = &mut upload {
                             upload.open();

@@ -5,6 +5,7 @@ use http::StatusCode;
 use super::HEAD;
 use super::hpack::Line;
 use crate::fields::{Fields, ROOM_OF_ANSWER};
+use crate::h1::FIELDS;
 
 /// Room for the lines of most answers, and for their bytes.
 const ROOM: (usize, usize) = (12, 384);
@@ -34,8 +35,8 @@ impl Section {
         if self.fault.is_some() {
             return;
         }
-        if self.size > HEAD as usize {
-            self.fault = Some("the fields are longer than any may be");
+        if self.size > HEAD as usize || self.fields.len() >= FIELDS {
+            self.fault = Some("the fields are more, or longer, than any may be");
         } else if !line.is_good {
             self.fault = Some("a field has a name or a value that none may have");
         } else if line.name.first() == Some(&b':') {

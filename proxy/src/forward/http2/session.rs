@@ -257,7 +257,10 @@ impl Session {
         if self.streams.len() < self.peer.streams {
             return Poll::Ready(Ok(()));
         }
-        self.opening.push(cx.waker().clone());
+        // Who waits may be asked often, by what else it waits for.
+        if !self.opening.iter().any(|waker| waker.will_wake(cx.waker())) {
+            self.opening.push(cx.waker().clone());
+        }
         Poll::Pending
     }
 

@@ -10,7 +10,9 @@ use super::section::Section;
 use super::session::{Ended, Fault, Room};
 use crate::fields::Fields;
 use crate::forward::http1::EARLY;
-use crate::h1::FIELDS;
+
+/// The most 1xx answers that wait, each of which may be as large as any head.
+const WAITING: usize = 8;
 
 /// How far an answer has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,7 @@ pub(super) struct State {
     waker: Option<Waker>,
     ended: Option<Ended>,
     early: Vec<(StatusCode, Fields)>,
+    heard_early: usize,
     head: Option<(StatusCode, Fields)>,
     data: Vec<u8>,
     trailers: Option<Fields>,
@@ -62,6 +65,7 @@ impl State {
             waker: None,
             ended: None,
             early: Vec::new(),
+            heard_early: 0,
             head: None,
             data: Vec::new(),
             trailers: None,
@@ -180,10 +184,14 @@ impl State {
                 if is_last {
                     return bad("an answer ends with one that comes before it");
                 }
-                if self.early.len() > EARLY {
+                self.heard_early += 1;
+                if self.heard_early > EARLY {
                     return bad("there are too many 1xx answers");
                 }
-                self.early.push((status, fields));
+                // What does not fit is left out, since all but the final answer are optional.
+                if self.early.len() < WAITING {
+                    self.early.push((status, fields));
+                }
             }
             (Phase::Head, Some(status)) => {
                 let length = length(&fields)?;
@@ -196,9 +204,6 @@ impl State {
             (Phase::Body, None) => {
                 if !is_last {
                     return bad("something follows trailers");
-                }
-                if fields.len() > FIELDS {
-                    return Err((Reason::ENHANCE_YOUR_CALM, "there are too many trailers"));
                 }
                 self.trailers = Some(fields);
             }

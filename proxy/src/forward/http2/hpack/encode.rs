@@ -10,6 +10,8 @@ use crate::fields::tag;
 
 /// Places for what may be found again: a table of 4096 octets has no more than 128 lines.
 const PLACES: usize = 256;
+/// Of which two lines have one choice.
+const PAIRS: usize = PLACES / 2;
 
 /// Lines that every peer knows, by their index (RFC 7541 appendix A).
 #[derive(Clone, Copy, Debug)]
@@ -25,14 +27,14 @@ pub enum Known {
 }
 
 /// Writes the sections of one connection, in the order in which they go out. What the peer has in its table is found by a
-/// hash, and compared: where two lines want one place the older is forgotten and sent anew, which costs octets and nothing
-/// else.
+/// hash, and compared: where three lines want one pair of places the oldest is forgotten and sent anew, which costs octets
+/// and nothing else.
 #[derive(Debug)]
 pub struct Encoder {
     /// What the peer has.
     table: Table,
-    /// Numbers of lines, by what they say.
-    lines: Box<[u32; PLACES]>,
+    /// Numbers of lines, by what they say, the newer one of a pair first.
+    lines: Box<[[u32; 2]; PAIRS]>,
     /// Numbers of lines, by their name.
     names: Box<[u32; PLACES]>,
     /// Parts of the hashes of lines that were sent and not kept. What comes a second time is worth a place in the table;
@@ -46,7 +48,7 @@ impl Default for Encoder {
     fn default() -> Self {
         Self {
             table: Table::new(TABLE),
-            lines: Box::new([0; PLACES]),
+            lines: Box::new([[0; 2]; PAIRS]),
             names: Box::new([0; PLACES]),
             once: Box::new([0; PLACES]),
             resized: None,
@@ -90,24 +92,26 @@ impl Encoder {
     #[inline]
     pub fn line(&mut self, out: &mut Vec<u8>, name: &[u8], tag: u16, value: &[u8]) {
         let hash = FixedState::default().hash_one((tag, value));
-        let place = hash as usize % PLACES;
-        if let Some(number) = self.lines.get(place)
-            && let Some((index, line)) = self.table.numbered(*number)
-            && line.value == value
-            && line.name == name
-        {
-            return integer(out, 0x80, 7, index);
+        for number in self.lines.get(hash as usize % PAIRS).into_iter().flatten() {
+            if let Some((index, line)) = self.table.numbered(*number)
+                && line.value == value
+                && line.name == name
+            {
+                return integer(out, 0x80, 7, index);
+            }
         }
-        self.literal(out, Line { name, value, tag, is_good: true }, place, (hash >> 48) as u16 | 1);
+        self.literal(out, Line { name, value, tag, is_good: true }, hash);
     }
 
     /// Writes a line that the peer has not, or not as it is.
-    fn literal(&mut self, out: &mut Vec<u8>, line: Line<'_>, place: usize, hash: u16) {
+    fn literal(&mut self, out: &mut Vec<u8>, line: Line<'_>, hash: u64) {
         let index = self.name(line.name, line.tag);
         if is_secret(line.name) {
             return write(out, (0x10, 4), index, line.name, line.value);
         }
-        let is_seen = self.once.get_mut(place).is_some_and(|once| std::mem::replace(once, hash) == hash);
+        let part = (hash >> 48) as u16 | 1;
+        let once = self.once.get_mut((hash >> 32) as usize % PLACES);
+        let is_seen = once.is_some_and(|once| std::mem::replace(once, part) == part);
         // A name that has no index gets one, whatever it says.
         if line.size() > self.table.most() / 2 || (index.is_some() && !is_seen) {
             return write(out, (0, 4), index, line.name, line.value);
@@ -115,8 +119,8 @@ impl Encoder {
         write(out, (0x40, 6), index, line.name, line.value);
         self.table.insert(line);
         let number = self.table.newest();
-        if let Some(kept) = self.lines.get_mut(place) {
-            *kept = number;
+        if let Some(pair) = self.lines.get_mut(hash as usize % PAIRS) {
+            *pair = [number, pair[0]];
         }
         if let Some(kept) = self.names.get_mut(by_name(line.tag)) {
             *kept = number;
