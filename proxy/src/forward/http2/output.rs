@@ -27,6 +27,8 @@ pub(super) struct Output {
     /// Who writes.
     writer: Option<Waker>,
     is_told: bool,
+    /// What is written may not be out yet: TLS keeps what the socket does not take.
+    is_unflushed: bool,
 }
 
 impl Output {
@@ -79,7 +81,7 @@ impl Output {
         if !self.writer.as_ref().is_some_and(|writer| writer.will_wake(cx.waker())) {
             self.writer = Some(cx.waker().clone());
         }
-        if self.bytes.is_empty() {
+        if self.bytes.is_empty() && !self.is_unflushed {
             return Poll::Ready(Ok(()));
         }
         while let Some(rest) = self.bytes.get(self.at..).filter(|rest| !rest.is_empty()) {
@@ -91,6 +93,7 @@ impl Output {
             match ready!(polled)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => {
+                    self.is_unflushed = true;
                     self.at += count;
                     self.written += u64::try_from(count).unwrap_or(u64::MAX);
                 }
@@ -99,6 +102,8 @@ impl Output {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT);
         (self.at, self.replies) = (0, 0);
-        Pin::new(to).poll_flush(cx)
+        ready!(Pin::new(to).poll_flush(cx))?;
+        self.is_unflushed = false;
+        Poll::Ready(Ok(()))
     }
 }
