@@ -13,6 +13,8 @@ mod section;
 pub mod session;
 mod state;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

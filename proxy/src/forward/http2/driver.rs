@@ -49,7 +49,7 @@ fn poll<W: AsyncRead + AsyncWrite + Unpin>(
     loop {
         match session.out.poll_write(wire, cx) {
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error.kind())),
-            Poll::Ready(Ok(())) => session.admit(),
+            Poll::Ready(Ok(())) => session.written(),
             Poll::Pending => {}
         }
         if session.is_through() {

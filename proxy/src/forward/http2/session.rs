@@ -23,6 +23,8 @@ const LARGEST: i64 = 0x7fff_ffff;
 const WINDOW: u32 = 65_535;
 /// The last stream that a connection may have.
 const LAST: u32 = 0x7fff_ffff;
+/// Those who wait for a stream of theirs, and those who did and are not known to have given up.
+const OPENING: usize = 2 * STREAMS;
 /// The most frames of one section.
 const PIECES: usize = 64;
 
@@ -95,10 +97,12 @@ impl Room {
         self.left >= 0
     }
 
-    /// So many were used; how many the peer is to be told of, once they are half of all.
+    /// So many were used; how many the peer is to be told of, once they are half of all, or of what is left: else streams
+    /// that nobody reads would leave nothing to those that somebody does.
     pub(super) fn used(&mut self, count: usize) -> Option<u32> {
         self.used = self.used.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-        if self.used < self.size / 2 {
+        let least = i64::from(self.size).min(self.left).max(i64::from(STREAM_WINDOW)) / 2;
+        if i64::from(self.used) < least {
             return None;
         }
         let used = std::mem::take(&mut self.used);
@@ -137,6 +141,8 @@ pub struct Session {
     opening: Vec<Waker>,
     /// Streams whose bodies wait for room, the first the one that waits longest.
     waiting: VecDeque<Rc<RefCell<State>>>,
+    /// How many have their turn, and have not sent yet.
+    turns: usize,
 }
 
 /// A length as windows have it.
@@ -170,6 +176,7 @@ impl Default for Session {
             is_retired: false,
             opening: Vec::new(),
             waiting: VecDeque::new(),
+            turns: 0,
         }
     }
 }
@@ -254,11 +261,16 @@ impl Session {
         if self.is_going() {
             return Poll::Ready(Err(Ended::Left(Reason::NO_ERROR)));
         }
-        if self.streams.len() < self.peer.streams {
+        // Nor does any begin while the peer takes nothing: what clients begin and leave again would pile up here.
+        if self.streams.len() < self.peer.streams && self.out.room() > 0 {
             return Poll::Ready(Ok(()));
         }
         // Who waits may be asked often, by what else it waits for.
         if !self.opening.iter().any(|waker| waker.will_wake(cx.waker())) {
+            // Some have given up since. Those who have not come again.
+            if self.opening.len() >= OPENING {
+                self.wake_openers();
+            }
             self.opening.push(cx.waker().clone());
         }
         Poll::Pending
@@ -311,17 +323,26 @@ impl Session {
     ) -> Poll<Option<usize>> {
         let mut state = stream.borrow_mut();
         let is_in = state.takes_turn();
+        self.turns = self.turns.saturating_sub(usize::from(is_in));
         let room = wide(self.out.room()).min(self.window).min(state.window);
         let is_sending = state.is_sending();
-        if is_sending && room > 0 && (is_in || self.waiting.is_empty()) {
+        // Nobody goes before those that wait, nor before who was told to go and has not gone yet.
+        let is_alone = self.waiting.is_empty() && self.turns == 0;
+        if is_sending && room > 0 && (is_in || is_alone) {
             // Where others wait each has a frame of it.
-            let most = if self.waiting.is_empty() { room } else { room.min(wide(PAYLOAD)) };
+            let most = if is_alone { room } else { room.min(state.share.max(1)) };
             return Poll::Ready(usize::try_from(most).ok());
         }
         if is_sending {
             state.wait(cx);
             if state.window > 0 && state.queues() {
-                self.waiting.push_back(Rc::clone(stream));
+                // Whose turn ended for want of room goes on with it.
+                if state.share > 0 {
+                    self.waiting.push_front(Rc::clone(stream));
+                } else {
+                    state.share = wide(PAYLOAD);
+                    self.waiting.push_back(Rc::clone(stream));
+                }
             }
         }
         drop(state);
@@ -331,11 +352,18 @@ impl Session {
         if is_sending { Poll::Pending } else { Poll::Ready(None) }
     }
 
+    /// All that waited was written, so that there is room.
+    pub(super) fn written(&mut self) {
+        self.wake_openers();
+        self.admit();
+    }
+
     /// Lets the one in that waits longest for room, where there is some.
-    pub(super) fn admit(&mut self) {
+    fn admit(&mut self) {
         if self.window > 0 && self.out.room() > 0 {
             while let Some(stream) = self.waiting.pop_front() {
                 if stream.borrow_mut().let_in() {
+                    self.turns += 1;
                     return;
                 }
             }
@@ -348,7 +376,7 @@ impl Session {
             return;
         }
         self.window -= wide(data.len());
-        stream.borrow_mut().window -= wide(data.len());
+        stream.borrow_mut().sends(wide(data.len()));
         let mut rest = data;
         while rest.len() > self.peer.frame {
             let (piece, others) = rest.split_at(self.peer.frame);
@@ -401,7 +429,27 @@ impl Session {
             frame::reset(&mut self.out.bytes, id, Reason::CANCEL);
             self.out.tell();
         }
-        if stream.borrow_mut().leaves() {
+        let mut state = stream.borrow_mut();
+        if state.is_queued() {
+            // A peer that takes nothing would have us keep what nobody waits for.
+            self.waiting.retain(|waiting| !std::ptr::eq(&**waiting, stream));
+        }
+        let had_turn = state.leaves();
+        drop(state);
+        self.pass(had_turn);
+    }
+
+    /// A stream ends before its end, and with it its turn.
+    fn end_stream(&mut self, stream: &RefCell<State>, why: Ended) {
+        stream.borrow_mut().end(why);
+        let had_turn = stream.borrow_mut().takes_turn();
+        self.pass(had_turn);
+    }
+
+    /// The turn of who will not take it is the next one's.
+    fn pass(&mut self, had_turn: bool) {
+        if had_turn {
+            self.turns = self.turns.saturating_sub(1);
             self.admit();
         }
     }
@@ -409,7 +457,7 @@ impl Session {
     /// One stream breaks the rules: it is reset.
     fn break_off(&mut self, id: u32, (reason, why): Fault) {
         if let Some(stream) = self.forget(id) {
-            stream.borrow_mut().end(Ended::Malformed(why));
+            self.end_stream(&stream, Ended::Malformed(why));
             frame::reset(self.out.reply(), id, reason);
         }
     }
@@ -473,8 +521,20 @@ impl Session {
             Kind::Ping => self.pinged(frame, payload),
             Kind::GoAway => self.go_away(frame, payload),
             Kind::WindowUpdate => self.window_update(frame, payload),
-            Kind::Data | Kind::Priority | Kind::Unknown => Ok(()),
+            Kind::Priority => self.prioritized(frame),
+            Kind::Data | Kind::Unknown => Ok(()),
         }
+    }
+
+    /// Nobody heeds it, but it has a form (RFC 9113 section 6.3).
+    fn prioritized(&mut self, frame: Frame) -> Result<(), Fault> {
+        if frame.stream == 0 {
+            return Err((Reason::PROTOCOL_ERROR, "a priority of no stream"));
+        }
+        if frame.length != 5 {
+            self.break_off(frame.stream, SIZE);
+        }
+        Ok(())
     }
 
     /// Whether this is a stream that we have opened, now or before.
@@ -612,7 +672,7 @@ impl Session {
         }
         if let Some(stream) = self.forget(frame.stream) {
             // What came before stays, and is used.
-            stream.borrow_mut().end(Ended::Reset(frame::number(payload).into()));
+            self.end_stream(&stream, Ended::Reset(frame::number(payload).into()));
         }
         Ok(())
     }
@@ -628,13 +688,16 @@ impl Session {
             return Err(SIZE);
         }
         self.is_greeted = true;
+        // Of many the last one counts: each of them would go through all streams.
+        let mut window = self.peer.window;
         for (which, value) in frame::settings(payload) {
             let size = usize::try_from(value).unwrap_or(usize::MAX);
             match which {
                 1 => self.encoder.resize(size),
                 2 if value != 0 => return Err((Reason::PROTOCOL_ERROR, "a server asks for pushed answers")),
                 3 => self.peer.streams = size,
-                4 => self.resize(value)?,
+                4 if i64::from(value) > LARGEST => return Err(OVERFLOW),
+                4 => window = value,
                 5 if !(16_384..=16_777_215).contains(&value) => {
                     return Err((Reason::PROTOCOL_ERROR, "frames of a length that none may have"));
                 }
@@ -644,6 +707,7 @@ impl Session {
                 _ => {}
             }
         }
+        self.resize(window)?;
         self.wake_openers();
         frame::heard_settings(self.out.reply());
         Ok(())
@@ -651,10 +715,10 @@ impl Session {
 
     /// The windows of all streams begin, and began, with another size (RFC 9113 section 6.9.2).
     fn resize(&mut self, window: u32) -> Result<(), Fault> {
-        if i64::from(window) > LARGEST {
-            return Err(OVERFLOW);
-        }
         let more = i64::from(window) - i64::from(self.peer.window);
+        if more == 0 {
+            return Ok(());
+        }
         self.peer.window = window;
         for stream in self.streams.values() {
             if !stream.borrow_mut().widen(more) {
@@ -689,13 +753,10 @@ impl Session {
         let last = frame::number(last) & LAST;
         let why = Ended::Left(frame::number(rest).into());
         self.gone = Some(self.gone.map_or(last, |gone| gone.min(last)));
-        self.streams.retain(|id, stream| {
-            let stays = *id <= last;
-            if !stays {
-                stream.borrow_mut().end(why);
-            }
-            stays
-        });
+        let left: Vec<_> = self.streams.extract_if(|id, _| *id > last).collect();
+        for (_, stream) in left {
+            self.end_stream(&stream, why);
+        }
         self.wake_openers();
         Ok(())
     }

@@ -5,14 +5,11 @@ use std::task::{Context, Poll, Waker};
 use h2::Reason;
 use http::StatusCode;
 
-use super::STREAM_WINDOW;
 use super::section::Section;
 use super::session::{Ended, Fault, Room};
+use super::{HEAD, STREAM_WINDOW};
 use crate::fields::Fields;
 use crate::forward::http1::EARLY;
-
-/// The most 1xx answers that wait, each of which may be as large as any head.
-const WAITING: usize = 8;
 
 /// How far an answer has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +32,8 @@ enum Queue {
 pub(super) struct State {
     /// What the peer takes of the body.
     pub(super) window: i64,
+    /// What is left of its turn, where others wait.
+    pub(super) share: i64,
     /// What may come.
     pub(super) room: Room,
     /// Whether all of the request is sent.
@@ -57,6 +56,7 @@ impl State {
     pub(super) const fn new(window: i64, is_head: bool, is_sent: bool) -> Self {
         Self {
             window,
+            share: 0,
             room: Room::new(STREAM_WINDOW),
             is_sent,
             is_head,
@@ -112,6 +112,11 @@ impl State {
         }
     }
 
+    /// Whether it waits for a turn.
+    pub(super) fn is_queued(&self) -> bool {
+        self.queue == Queue::Waits
+    }
+
     /// It waits for a turn from now on; `false`: it did before.
     pub(super) fn queues(&mut self) -> bool {
         std::mem::replace(&mut self.queue, Queue::Waits) != Queue::Waits
@@ -131,6 +136,12 @@ impl State {
     pub(super) fn leaves(&mut self) -> bool {
         self.is_sent = true;
         self.takes_turn()
+    }
+
+    /// So much of the body is sent.
+    pub(super) const fn sends(&mut self, count: i64) {
+        self.window -= count;
+        self.share -= count;
     }
 
     /// The peer takes so much more of the body; whether it may say so.
@@ -185,13 +196,11 @@ impl State {
                     return bad("an answer ends with one that comes before it");
                 }
                 self.heard_early += 1;
-                if self.heard_early > EARLY {
+                let size: usize = self.early.iter().map(|(_, early)| early.bytes()).sum();
+                if self.heard_early > EARLY || size + fields.bytes() > HEAD as usize {
                     return bad("there are too many 1xx answers");
                 }
-                // What does not fit is left out, since all but the final answer are optional.
-                if self.early.len() < WAITING {
-                    self.early.push((status, fields));
-                }
+                self.early.push((status, fields));
             }
             (Phase::Head, Some(status)) => {
                 let length = length(&fields)?;
