@@ -1,5 +1,8 @@
 //! The session as a machine: frames go in, and what it says and wakes is looked at. There are no sockets here and no time.
 
+mod answers;
+mod frames;
+mod order;
 mod windows;
 mod writing;
 
