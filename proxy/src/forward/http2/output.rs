@@ -53,6 +53,11 @@ impl Output {
         MOST.saturating_sub(self.bytes.len() - self.at)
     }
 
+    /// Whether a head may be added: what waits of bodies alone keeps none from it.
+    pub(super) const fn takes_heads(&self) -> bool {
+        self.bytes.len() - self.at < 2 * MOST
+    }
+
     /// Whether the peer asks and does not read.
     pub(super) const fn is_flooded(&self) -> bool {
         self.replies > REPLIES

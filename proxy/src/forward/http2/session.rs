@@ -262,7 +262,7 @@ impl Session {
             return Poll::Ready(Err(Ended::Left(Reason::NO_ERROR)));
         }
         // Nor does any begin while the peer takes nothing: what clients begin and leave again would pile up here.
-        if self.streams.len() < self.peer.streams && self.out.room() > 0 {
+        if self.streams.len() < self.peer.streams && self.out.takes_heads() {
             return Poll::Ready(Ok(()));
         }
         // Who waits may be asked often, by what else it waits for.

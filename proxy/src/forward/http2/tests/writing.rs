@@ -112,13 +112,15 @@ fn nothing_begins_while_the_peer_takes_nothing() {
     let mut server = Server::new();
     let (count, waker) = counted();
     let secret = "x".repeat(1_000);
+    let stream = server.opened(false);
+    stream.send(&[0; 65_535], false);
     let mut begun = 0;
     // Clients come and go.
     while server.vacancy(&waker).is_ready() && begun < 10_000 {
         drop(server.open(true, &[("cookie", &secret)]));
         begun += 1;
     }
-    assert!((50..80).contains(&begun), "{begun}");
+    assert!((50..70).contains(&begun), "{begun}");
     assert_eq!(count.take(), 0);
     server.write();
     assert_eq!(count.take(), 1);
