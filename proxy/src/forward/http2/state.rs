@@ -169,7 +169,10 @@ impl State {
     /// Some of the body came.
     pub(super) fn arrived(&mut self, data: &[u8]) {
         if !data.is_empty() {
-            self.data.reserve_exact(data.len());
+            // Most bodies are one piece, of which no more is held than there is.
+            if self.data.is_empty() {
+                self.data.reserve_exact(data.len());
+            }
             self.data.extend_from_slice(data);
             self.wake();
         }
