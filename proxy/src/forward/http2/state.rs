@@ -209,7 +209,8 @@ impl State {
                 let length = length(&fields)?;
                 let is_bare =
                     self.is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-                self.left = if is_bare { None } else { length };
+                // It says how long another answer would be, and is none itself (RFC 9113 section 8.1.1).
+                self.left = if is_bare { Some(0) } else { length };
                 self.head = Some((status, fields));
                 self.phase = Phase::Body;
             }

@@ -136,6 +136,20 @@ fn what_is_no_answer_is_refused() {
 }
 
 #[test]
+fn what_has_no_content_is_refused_where_some_comes() {
+    const FIVE: &[(&str, &str)] = &[(":status", "200"), ("content-length", "5")];
+    const NOTHING: &[(&str, &str)] = &[(":status", "204")];
+    const UNCHANGED: &[(&str, &str)] = &[(":status", "304"), ("content-length", "5")];
+    for (is_head, head) in [(true, FIVE), (true, OK), (false, NOTHING), (false, UNCHANGED)] {
+        let (heard, mut stream) = said(is_head, &[Head(head), Body("12345")]);
+        assert_eq!(heard, ["RST_STREAM 1 PROTOCOL_ERROR"], "{head:?}");
+        // The head is the answer all the same.
+        assert!(super::status(&mut stream).is_ok());
+        assert!(matches!(body(&mut stream).1, Poll::Ready(Err(Ended::Malformed(_)))), "{head:?}");
+    }
+}
+
+#[test]
 fn early_answers_are_bounded_together() {
     let large = "x".repeat(1_500);
     for (value, most) in [("", 101), (&*large, 43)] {
