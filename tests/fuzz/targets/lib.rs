@@ -7,6 +7,7 @@
 // A target fails by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod answer_http2;
 mod baggage;
 mod body;
 mod document;
@@ -28,7 +29,8 @@ mod wire;
 pub type Check = fn(&[u8]);
 
 /// The targets, by the names of their folders in `corpus/`.
-pub const TARGETS: [(&str, Check); 15] = [
+pub const TARGETS: [(&str, Check); 16] = [
+    ("answer-http2", answer_http2::check),
     ("baggage", baggage::check),
     ("body", body::check),
     ("document", document::check),
