@@ -84,17 +84,23 @@ pub(crate) fn check(bytes: &[u8]) {
             RefCell::new(Builder::new_current_thread().enable_time().build().expect("a runtime"));
     }
     let script = Script::read(bytes);
-    let (ours, sent, theirs) = RUNTIME.with_borrow(|runtime| {
+    let (ours, sent, theirs, sent_by_h2) = RUNTIME.with_borrow(|runtime| {
         let within = |what, future| {
             runtime.block_on(LocalSet::new().run_until(async {
                 tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} ends"))
             }))
         };
         let (ours, sent) = within("our exchange", Box::pin(ours::read(&script)) as Exchange<'_>);
-        let (theirs, _) = within("that of h2", Box::pin(theirs::read(&script)));
-        (ours, sent, theirs)
+        let (theirs, sent_by_h2) = within("that of h2", Box::pin(theirs::read(&script)));
+        (ours, sent, theirs, sent_by_h2)
     });
     peer::check(&script, &sent);
+    if ours.fault.is_none() {
+        assert!(
+            !differences::overruns(&script.said(), &sent),
+            "no more is taken than there is room for: {ours}"
+        );
+    }
     // What came before anything was wrong is the same.
     compare_early(&ours, &theirs);
     if let (Some(one), Some(other)) = (&ours.head, &theirs.head) {
@@ -114,13 +120,13 @@ pub(crate) fn check(bytes: &[u8]) {
         (Some(_), Some(_)) => {}
         (Some(why), None) => {
             assert!(
-                differences::is_stricter(why, &script, &theirs),
+                differences::is_stricter(why, &script, &sent, &theirs),
                 "we refuse what h2 takes: {why}; {theirs}"
             );
         }
         (None, Some(why)) => {
             assert!(
-                differences::is_laxer(why, &script, &ours),
+                differences::is_laxer(why, &script, &sent_by_h2),
                 "we take what h2 refuses: {why}; {ours}, {theirs}"
             );
         }

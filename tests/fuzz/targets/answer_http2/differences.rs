@@ -3,10 +3,10 @@
 use sidetrack_proxy::forward::http2::hpack::Decoder;
 
 use super::script::Script;
-use super::{Head, Lines, Read, peer};
+use super::{Head, Lines, Read, STREAM_WINDOW, peer};
 
-/// Whether we are right to refuse with these words what h2 has taken as `theirs`.
-pub(super) fn is_stricter(why: &str, script: &Script, theirs: &Read) -> bool {
+/// Whether we, who have `sent` this, are right to refuse with these words what h2 has taken as `theirs`.
+pub(super) fn is_stricter(why: &str, script: &Script, sent: &[u8], theirs: &Read) -> bool {
     let said = script.said();
     let heads = || theirs.early.iter().chain(&theirs.head);
     match why {
@@ -17,6 +17,8 @@ pub(super) fn is_stricter(why: &str, script: &Script, theirs: &Read) -> bool {
         // A quote is in no token (RFC 9110 section 5.6.2), blanks around a value in none (RFC 9113 section 8.2.1).
         "a field has a name or a value that none may have" => {
             heads().map(|(_, lines)| lines).chain(&theirs.trailers).any(is_odd)
+                || has_other_first_lines(&said)
+                || has_other_first_lines(&said)
         }
         // Two numbers, be they equal, are read as either (RFC 9110 section 8.6 lets us refuse lists).
         "an answer has a length that is none, or two" => theirs.head.as_ref().is_some_and(is_no_length),
@@ -27,11 +29,11 @@ pub(super) fn is_stricter(why: &str, script: &Script, theirs: &Read) -> bool {
         }
         // RFC 9113 section 8.3: those of requests are in no answer, and none is in trailers; h2 leaves them out.
         "the first lines are not those of an answer" | "an answer has two heads" => {
-            let is_odd =
-                |names: &Vec<Vec<u8>>| names.iter().any(|name| name[0] == b':' && name != b":status");
-            let sections = sections(&said);
-            sections.iter().any(is_odd) || sections.iter().filter(|names| names[0] == b":status").count() > 1
+            let is_head = |names: &&Vec<Vec<u8>>| names[0] == b":status";
+            has_other_first_lines(&said) || sections(&said).iter().filter(is_head).count() > 1
         }
+        // Each tells of room in its own time, and this upstream does not wait for it.
+        "more came than the window of the stream" => overruns(&said, sent),
         // 101 is none of HTTP/2 (RFC 9113 section 8.6), and who says 1xx for ever never answers.
         "malformed" | "there are too many 1xx answers" => {
             theirs.early.len() > 100 || theirs.early.iter().any(|(status, _): &Head| *status == 101)
@@ -54,6 +56,26 @@ fn is_tab(value: &str) -> bool {
 fn is_no_length((_, lines): &Head) -> bool {
     let lengths = lines.get("content-length").map(Vec::as_slice).unwrap_or_default();
     lengths.iter().any(|length| length != &lengths[0] || length.parse::<u64>().is_err())
+}
+
+/// Whether there is a first line that is none of an answer. h2 does not even look at what it says.
+fn has_other_first_lines(said: &[u8]) -> bool {
+    let is_odd = |name: &Vec<u8>| name[0] == b':' && name != b":status";
+    sections(said).iter().flatten().any(is_odd)
+}
+
+/// Whether more comes of the body than a client that has `sent` this has room for.
+pub(super) fn overruns(said: &[u8], sent: &[u8]) -> bool {
+    let mut body = 0;
+    for (kind, flags, stream, payload) in peer::frames(said) {
+        body += if (kind, stream) == (0, 1) { payload.len() as u64 } else { 0 };
+        if matches!(kind, 0 | 1) && stream == 1 && flags & 1 != 0 {
+            break;
+        }
+    }
+    let updates = peer::frames(sent.strip_prefix(peer::PREFACE).expect("the first words"));
+    let more = updates.iter().filter(|(kind, _, stream, _)| (*kind, *stream) == (8, 1));
+    body > u64::from(STREAM_WINDOW) + more.map(|(.., payload)| peer::number(payload)).sum::<u64>()
 }
 
 /// The names of each section.
@@ -79,15 +101,15 @@ fn sections(said: &[u8]) -> Vec<Vec<Vec<u8>>> {
     sections
 }
 
-/// Whether we are right to take as `ours` what h2 refuses with these words.
-pub(super) fn is_laxer(why: &str, script: &Script, _ours: &Read) -> bool {
+/// Whether we are right to take what h2, which has `sent` this, refuses with these words.
+pub(super) fn is_laxer(why: &str, script: &Script, sent: &[u8]) -> bool {
     let said = script.said();
     let frames = peer::frames(&said);
     let heard = frames.iter().filter(|(kind, flags, ..)| *kind == 4 && flags & 1 != 0).count();
     let is_flow = why.contains("flow-control");
     // h2 counts with its own windows once its settings were heard, and until then with smaller ones. What nobody has heard
     // of nobody makes use of, and we hold no more for it.
-    (is_flow && heard == 0)
+    (is_flow && (heard == 0 || overruns(&said, sent)))
         // Settings that were heard twice: nothing comes of it, and RFC 9113 section 6.5 has no word on it.
         || heard > 1
         // A PRIORITY of a wrong length is a matter of its stream (RFC 9113 section 6.3), and ends no others.

@@ -14,7 +14,7 @@ const WIRE: usize = 2 << 20;
 const TURNS: usize = 64;
 /// What a client says at most.
 const MOST: usize = 4 << 20;
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Windows, where nobody says otherwise.
 const WINDOW: u64 = 65_535;
 
@@ -92,7 +92,8 @@ pub(super) fn frames(mut bytes: &[u8]) -> Vec<(u8, u8, u32, &[u8])> {
     frames
 }
 
-fn number(payload: &[u8]) -> u64 {
+/// The number in the first four octets.
+pub(super) fn number(payload: &[u8]) -> u64 {
     payload.first_chunk().map_or(0, |number| u64::from(u32::from_be_bytes(*number)))
 }
 
