@@ -78,6 +78,18 @@ pub(super) fn overruns(said: &[u8], sent: &[u8]) -> bool {
     body > u64::from(STREAM_WINDOW) + more.map(|(.., payload)| peer::number(payload)).sum::<u64>()
 }
 
+/// Whether anything follows the end of the answer.
+fn has_more(said: &[u8]) -> bool {
+    let mut used = 0;
+    for (kind, flags, stream, payload) in peer::frames(said) {
+        used += 9 + payload.len();
+        if matches!(kind, 0 | 1) && stream == 1 && flags & 1 != 0 {
+            return used < said.len();
+        }
+    }
+    false
+}
+
 /// The names of each section.
 fn sections(said: &[u8]) -> Vec<Vec<Vec<u8>>> {
     let (mut decoder, mut sections, mut section) = (Decoder::default(), Vec::new(), Vec::new());
@@ -112,6 +124,9 @@ pub(super) fn is_laxer(why: &str, script: &Script, sent: &[u8]) -> bool {
     (is_flow && (heard == 0 || overruns(&said, sent)))
         // Settings that were heard twice: nothing comes of it, and RFC 9113 section 6.5 has no word on it.
         || heard > 1
+        // An answer that was whole stays so, whatever is wrong behind it (RFC 9113 section 5.1); h2 drops it where not all of
+        // the request is sent yet.
+        || (script.method == http::Method::POST && has_more(&said))
         // A PRIORITY of a wrong length is a matter of its stream (RFC 9113 section 6.3), and ends no others.
         || frames.iter().any(|(kind, _, stream, payload)| *kind == 2 && *stream != 1 && payload.len() != 5)
 }
