@@ -126,7 +126,7 @@ pub(crate) fn check(bytes: &[u8]) {
         }
         (None, Some(why)) => {
             assert!(
-                differences::is_laxer(why, &script, &sent_by_h2),
+                differences::is_laxer(why, &script, &ours, &sent_by_h2),
                 "we take what h2 refuses: {why}; {ours}, {theirs}"
             );
         }

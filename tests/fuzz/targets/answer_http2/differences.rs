@@ -1,18 +1,24 @@
 //! What only one of both readers takes, and why.
 
+use std::ops::Not;
+
 use sidetrack_proxy::forward::http2::hpack::Decoder;
 
 use super::script::Script;
 use super::{Head, Lines, Read, STREAM_WINDOW, peer};
 
+/// The largest number of 31 bits.
+const LARGEST: u64 = 0x7fff_ffff;
+
 /// Whether we, who have `sent` this, are right to refuse with these words what h2 has taken as `theirs`.
 pub(super) fn is_stricter(why: &str, script: &Script, sent: &[u8], theirs: &Read) -> bool {
     let said = script.said();
+    let frames = peer::frames(&said);
     let heads = || theirs.early.iter().chain(&theirs.head);
     match why {
         // RFC 9113 section 3.4: SETTINGS come first; h2 doesn't look.
         "what came first is not HTTP/2" => {
-            peer::frames(&said).first().is_none_or(|(kind, flags, ..)| *kind != 4 || flags & 1 != 0)
+            frames.first().is_none_or(|(kind, flags, ..)| *kind != 4 || flags & 1 != 0)
         }
         // A quote is in no token (RFC 9110 section 5.6.2), blanks around a value in none (RFC 9113 section 8.2.1).
         "a field has a name or a value that none may have" => {
@@ -34,6 +40,21 @@ pub(super) fn is_stricter(why: &str, script: &Script, sent: &[u8], theirs: &Read
         }
         // Each tells of room in its own time, and this upstream does not wait for it.
         "more came than the window of the stream" => overruns(&said, sent),
+        // Neither has content (RFC 9110 section 6.4.1), whatever its length says.
+        "a body is longer than its head says" => {
+            theirs.head.as_ref().is_some_and(|(status, _)| matches!(status, 204 | 304))
+        }
+        // RFC 9113 section 6.5.2: a client has to refuse it.
+        "a server asks for pushed answers" => settings(&said).any(|setting| setting == (2, 1)),
+        // RFC 9113 section 6.9.1: also where nothing more is to be sent.
+        "a window is larger than any may be" => {
+            let updates = frames.iter().filter(|(kind, _, stream, _)| (*kind, *stream) == (8, 1));
+            let more: u64 = updates.map(|(.., payload)| peer::number(payload) & LARGEST).sum();
+            let first = settings(&said).filter(|(key, _)| *key == 4).map(|(_, value)| value).max();
+            more + first.unwrap_or(0).max(65_535) > LARGEST
+        }
+        // One of those that end a connection, before there was a request.
+        "no stream" => script.before.is_some() && settings(&said).any(|setting| setting == (2, 1)),
         // 101 is none of HTTP/2 (RFC 9113 section 8.6), and who says 1xx for ever never answers.
         "malformed" | "there are too many 1xx answers" => {
             theirs.early.len() > 100 || theirs.early.iter().any(|(status, _): &Head| *status == 101)
@@ -91,7 +112,7 @@ fn has_more(said: &[u8]) -> bool {
 }
 
 /// The names of each section.
-fn sections(said: &[u8]) -> Vec<Vec<Vec<u8>>> {
+pub(super) fn sections(said: &[u8]) -> Vec<Vec<Vec<u8>>> {
     let (mut decoder, mut sections, mut section) = (Decoder::default(), Vec::new(), Vec::new());
     for (kind, flags, _, payload) in peer::frames(said) {
         if !matches!(kind, 1 | 9) {
@@ -113,10 +134,54 @@ fn sections(said: &[u8]) -> Vec<Vec<Vec<u8>>> {
     sections
 }
 
-/// Whether we are right to take what h2, which has `sent` this, refuses with these words.
-pub(super) fn is_laxer(why: &str, script: &Script, sent: &[u8]) -> bool {
+/// The settings.
+fn settings(said: &[u8]) -> impl Iterator<Item = (u64, u64)> {
+    let frames = peer::frames(said).into_iter().filter(|(kind, ..)| *kind == 4);
+    frames.flat_map(|(.., payload)| payload.chunks_exact(6)).map(|setting| {
+        let [a, b, value @ ..] = setting else { panic!("six octets") };
+        (u64::from(u16::from_be_bytes([*a, *b])), peer::number(value))
+    })
+}
+
+/// Whether what h2 counts is more than it takes: frames that are small or go on, where we count what they hold.
+fn is_count(why: &str) -> bool {
+    why.contains("too_many_continuations") || why.contains("too_many_data_frames")
+}
+
+/// Whether a head has a length of more digits than h2 reads (RFC 9110 section 8.6 has no bound), or a 1xx answer has one,
+/// which h2 takes for that of the final one.
+fn has_other_length(ours: &Read) -> bool {
+    let mut lengths = ours.head.iter().filter_map(|(_, lines)| lines.get("content-length")).flatten();
+    lengths.any(|length| length.len() > 19)
+        || ours.early.iter().any(|(_, lines)| lines.contains_key("content-length"))
+}
+
+fn depends_on_itself((kind, flags, stream, payload): &(u8, u8, u32, &[u8])) -> bool {
+    let at = usize::from(*kind == 1 && flags & 0x8 != 0);
+    let is_priority = *kind == 2 || (*kind == 1 && flags & 0x20 != 0);
+    is_priority && payload.get(at..).map(peer::number).is_some_and(|of| of & LARGEST == u64::from(*stream))
+}
+
+fn has_full_list(ours: &Read) -> bool {
+    let size = |lines: &Lines, first: usize| {
+        let each = |(name, values): (&String, &Vec<String>)| {
+            values.iter().map(|value| name.len() + value.len() + 32).sum::<usize>()
+        };
+        lines.iter().map(each).sum::<usize>() + first
+    };
+    let heads = ours.early.iter().chain(&ours.head).map(|(_, lines)| size(lines, 42));
+    heads.chain(ours.trailers.iter().map(|lines| size(lines, 0))).any(|size| size >= 64 << 10)
+}
+
+/// Whether we are right to take as `ours` what h2, which has `sent` this, refuses with these words.
+pub(super) fn is_laxer(why: &str, script: &Script, ours: &Read, sent: &[u8]) -> bool {
     let said = script.said();
     let frames = peer::frames(&said);
+    let gone: Vec<u64> = frames
+        .iter()
+        .filter(|(kind, ..)| *kind == 7)
+        .map(|(.., payload)| peer::number(payload) & LARGEST)
+        .collect();
     let heard = frames.iter().filter(|(kind, flags, ..)| *kind == 4 && flags & 1 != 0).count();
     let is_flow = why.contains("flow-control");
     // h2 counts with its own windows once its settings were heard, and until then with smaller ones. What nobody has heard
@@ -124,6 +189,16 @@ pub(super) fn is_laxer(why: &str, script: &Script, sent: &[u8]) -> bool {
     (is_flow && (heard == 0 || overruns(&said, sent)))
         // Settings that were heard twice: nothing comes of it, and RFC 9113 section 6.5 has no word on it.
         || heard > 1
+        || is_count(why)
+        || has_other_length(ours)
+        // Who goes away may not take back that it does (RFC 9113 section 6.8); the smallest number counts.
+        || gone.is_sorted_by(|one, other| one >= other).not()
+        // Whether there is extended CONNECT (RFC 8441 section 3), which we have no use for.
+        || settings(&said).any(|(key, value)| key == 8 && value > 1)
+        // A stream that depends on itself: RFC 9113 section 5.3 knows no such thing any more.
+        || frames.iter().any(depends_on_itself)
+        // The list may have just the size that we have told of (RFC 9113 section 6.5.2).
+        || has_full_list(ours)
         // An answer that was whole stays so, whatever is wrong behind it (RFC 9113 section 5.1); h2 drops it where not all of
         // the request is sent yet.
         || (script.method == http::Method::POST && has_more(&said))

@@ -114,6 +114,9 @@ pub(super) fn check(script: &Script, sent: &[u8]) {
             _ => {}
         }
     }
+    let asked = super::differences::sections(sent);
+    let first: &[&[u8]] = &[b":method", b":scheme", b":authority", b":path"];
+    assert!(asked.iter().all(|names| names == first), "the request is one: {asked:?}");
     let (mut body, mut ended, mut reset, mut left, mut length) = (0_u64, 0, 0, 0, 0);
     for (at, (kind, flags, id, payload)) in frames(sent).into_iter().enumerate() {
         length += 9 + payload.len();
