@@ -24,7 +24,6 @@ pub(super) fn is_stricter(why: &str, script: &Script, sent: &[u8], theirs: &Read
         "a field has a name or a value that none may have" => {
             heads().map(|(_, lines)| lines).chain(&theirs.trailers).any(is_odd)
                 || has_other_first_lines(&said)
-                || has_other_first_lines(&said)
         }
         // Two numbers, be they equal, are read as either (RFC 9110 section 8.6 lets us refuse lists).
         "an answer has a length that is none, or two" => theirs.head.as_ref().is_some_and(is_no_length),
@@ -183,10 +182,9 @@ pub(super) fn is_laxer(why: &str, script: &Script, ours: &Read, sent: &[u8]) -> 
         .map(|(.., payload)| peer::number(payload) & LARGEST)
         .collect();
     let heard = frames.iter().filter(|(kind, flags, ..)| *kind == 4 && flags & 1 != 0).count();
-    let is_flow = why.contains("flow-control");
     // h2 counts with its own windows once its settings were heard, and until then with smaller ones. What nobody has heard
     // of nobody makes use of, and we hold no more for it.
-    (is_flow && (heard == 0 || overruns(&said, sent)))
+    (why.contains("flow-control") && (heard == 0 || overruns(&said, sent)))
         // Settings that were heard twice: nothing comes of it, and RFC 9113 section 6.5 has no word on it.
         || heard > 1
         || is_count(why)
