@@ -7,6 +7,8 @@ use sidetrack_proxy::forward::http2::hpack::Decoder;
 use super::script::Script;
 use super::{Head, Lines, Read, STREAM_WINDOW, peer};
 
+/// The largest list of lines.
+const LIST: usize = 64 << 10;
 /// The largest number of 31 bits.
 const LARGEST: u64 = 0x7fff_ffff;
 
@@ -54,9 +56,12 @@ pub(super) fn is_stricter(why: &str, script: &Script, sent: &[u8], theirs: &Read
         }
         // One of those that end a connection, before there was a request.
         "no stream" => script.before.is_some() && settings(&said).any(|setting| setting == (2, 1)),
-        // 101 is none of HTTP/2 (RFC 9113 section 8.6), and who says 1xx for ever never answers.
-        "malformed" | "there are too many 1xx answers" => {
-            theirs.early.len() > 100 || theirs.early.iter().any(|(status, _): &Head| *status == 101)
+        // 101 is none of HTTP/2 (RFC 9113 section 8.6).
+        "malformed" => theirs.early.iter().any(|(status, _): &Head| *status == 101),
+        // Who says 1xx for ever never answers, and what waits of them has a bound in octets.
+        "there are too many 1xx answers" => {
+            let size: usize = theirs.early.iter().map(|(_, lines)| size(lines)).sum();
+            theirs.early.len() > 100 || size > LIST
         }
         _ => false,
     }
@@ -162,14 +167,17 @@ fn depends_on_itself((kind, flags, stream, payload): &(u8, u8, u32, &[u8])) -> b
 }
 
 fn has_full_list(ours: &Read) -> bool {
-    let size = |lines: &Lines, first: usize| {
-        let each = |(name, values): (&String, &Vec<String>)| {
-            values.iter().map(|value| name.len() + value.len() + 32).sum::<usize>()
-        };
-        lines.iter().map(each).sum::<usize>() + first
+    // A head has `:status`, too, which takes 42.
+    let heads = ours.early.iter().chain(&ours.head).map(|(_, lines)| size(lines) + 42);
+    heads.chain(ours.trailers.iter().map(size)).any(|size| size >= LIST)
+}
+
+/// What lines take of a list (RFC 9113 section 6.5.2).
+fn size(lines: &Lines) -> usize {
+    let each = |(name, values): (&String, &Vec<String>)| {
+        values.iter().map(|value| name.len() + value.len() + 32).sum::<usize>()
     };
-    let heads = ours.early.iter().chain(&ours.head).map(|(_, lines)| size(lines, 42));
-    heads.chain(ours.trailers.iter().map(|lines| size(lines, 0))).any(|size| size >= 64 << 10)
+    lines.iter().map(each).sum()
 }
 
 /// Whether we are right to take as `ours` what h2, which has `sent` this, refuses with these words.
