@@ -12,6 +12,8 @@ use crate::fields::tag;
 const PLACES: usize = 256;
 /// Of which two lines have one choice.
 const PAIRS: usize = PLACES / 2;
+/// Lines of a section that are looked for where they were in the one before.
+const GUESSES: usize = 64;
 
 /// Lines that every peer knows, by their index (RFC 7541 appendix A).
 #[derive(Clone, Copy, Debug)]
@@ -26,13 +28,17 @@ pub enum Known {
     SchemeHttps = 7,
 }
 
-/// Writes the sections of one connection, in the order in which they go out. What the peer has in its table is found by a
-/// hash, and compared: where three lines want one pair of places the oldest is forgotten and sent anew, which costs octets
-/// and nothing else.
+/// Writes the sections of one connection, in the order in which they go out. What the peer has in its table is found where it
+/// was in the section before, or by a hash, and compared: where three lines want one pair of places the oldest is forgotten
+/// and sent anew, which costs octets and nothing else.
 #[derive(Debug)]
 pub struct Encoder {
     /// What the peer has.
     table: Table,
+    /// Numbers of the lines of the section before: the next one is much like it.
+    guesses: Box<[u32; GUESSES]>,
+    /// How many lines of this section were looked for.
+    at: usize,
     /// Numbers of lines, by what they say, the newer one of a pair first.
     lines: Box<[[u32; 2]; PAIRS]>,
     /// Numbers of lines, by their name.
@@ -48,6 +54,8 @@ impl Default for Encoder {
     fn default() -> Self {
         Self {
             table: Table::new(TABLE),
+            guesses: Box::new([0; GUESSES]),
+            at: 0,
             lines: Box::new([[0; 2]; PAIRS]),
             names: Box::new([0; PLACES]),
             once: Box::new([0; PLACES]),
@@ -68,6 +76,7 @@ impl Encoder {
 
     /// Begins a section.
     pub fn begin(&mut self, out: &mut Vec<u8>) {
+        self.at = 0;
         // Both sizes are told, so that the peer drops what we drop (RFC 7541 section 4.2).
         if let Some((least, last)) = self.resized.take() {
             for most in [least, last] {
@@ -91,16 +100,24 @@ impl Encoder {
     /// Writes a line. `tag` is that of its name, which is in lower case.
     #[inline]
     pub fn line(&mut self, out: &mut Vec<u8>, name: &[u8], tag: u16, value: &[u8]) {
+        let line = Line { name, value, tag, is_good: true };
+        let guess = self.guesses.get_mut(self.at);
+        self.at += 1;
+        if let Some(number) = &guess
+            && let Some(index) = self.table.index_of(**number, line)
+        {
+            return integer(out, 0x80, 7, index);
+        }
         let hash = FixedState::default().hash_one((tag, value));
         for number in self.lines.get(hash as usize % PAIRS).into_iter().flatten() {
-            if let Some((index, line)) = self.table.numbered(*number)
-                && line.value == value
-                && line.name == name
-            {
+            if let Some(index) = self.table.index_of(*number, line) {
+                if let Some(guess) = guess {
+                    *guess = *number;
+                }
                 return integer(out, 0x80, 7, index);
             }
         }
-        self.literal(out, Line { name, value, tag, is_good: true }, hash);
+        self.literal(out, line, hash);
     }
 
     /// Writes a line that the peer has not, or not as it is.
@@ -130,10 +147,7 @@ impl Encoder {
     /// The index of a line with this name.
     fn name(&self, name: &[u8], tag: u16) -> Option<usize> {
         let number = self.names.get(by_name(tag))?;
-        match self.table.numbered(*number) {
-            Some((index, line)) if line.name == name => Some(index),
-            _ => fixed(name, tag),
-        }
+        self.table.index_of_name(*number, name).or_else(|| fixed(name, tag))
     }
 }
 

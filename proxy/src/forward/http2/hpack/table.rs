@@ -117,9 +117,23 @@ impl Table {
 
     /// The line with this number, and its index; `None`: it has gone.
     #[inline]
-    pub(super) fn numbered(&self, number: u32) -> Option<(usize, Line<'_>)> {
+    fn numbered(&self, number: u32) -> Option<(usize, Line<'_>)> {
         let age = usize::try_from(self.inserted.wrapping_sub(number)).ok()?;
         Some((STATIC.len() + 1 + age, self.aged(age)?))
+    }
+
+    /// The index of the line with this number, where it is still here and says this.
+    #[inline]
+    pub(super) fn index_of(&self, number: u32, wanted: Line<'_>) -> Option<usize> {
+        let (index, line) = self.numbered(number)?;
+        (line.tag == wanted.tag && line.value == wanted.value && line.name == wanted.name).then_some(index)
+    }
+
+    /// The same, where it has this name.
+    #[inline]
+    pub(super) fn index_of_name(&self, number: u32, name: &[u8]) -> Option<usize> {
+        let (index, line) = self.numbered(number)?;
+        (line.name == name).then_some(index)
     }
 }
 
