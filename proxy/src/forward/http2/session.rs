@@ -1,5 +1,5 @@
 //! One connection, as a client of HTTP/2 sees it (RFC 9113): what both ends have said, and the streams under way. It moves
-//! no bytes: what came is given to [`Session::receive`], what is to go out waits in [`Session::out`].
+//! no bytes: what came is given to `receive`, what is to go out waits in `out`.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
