@@ -373,13 +373,14 @@ async fn pump(worker: &Worker, meter: &Meter, mut send: SendStream<Bytes>, mut b
 
 /// Waits until the client and the connection take something, and says how much; `None`: the stream is gone.
 fn poll_room(send: &mut SendStream<Bytes>, meter: &Meter, cx: &mut Context<'_>) -> Poll<Option<usize>> {
-    while send.capacity() == 0 {
-        if !matches!(ready!(send.poll_capacity(cx)), Some(Ok(_))) {
-            return Poll::Ready(None);
-        }
+    // The library takes a lock for each question.
+    let mut capacity = send.capacity();
+    while capacity == 0 {
+        let Some(Ok(more)) = ready!(send.poll_capacity(cx)) else { return Poll::Ready(None) };
+        capacity = more;
     }
     match meter.poll_room(cx) {
-        Poll::Ready(room) => Poll::Ready(Some(room.min(send.capacity()))),
+        Poll::Ready(room) => Poll::Ready(Some(room.min(capacity))),
         Poll::Pending => send.poll_reset(cx).map(|_| None),
     }
 }

@@ -79,6 +79,11 @@ impl Incoming {
 
     /// How many bytes are left, where that is known.
     pub fn left(&self) -> Option<u64> {
-        if self.is_ended() { Some(0) } else { self.left }
+        match self.left {
+            // The library has seen to it that so much comes, and takes a lock for each question.
+            Some(left) if left > 0 => Some(left),
+            _ if self.is_ended() => Some(0),
+            left => left,
+        }
     }
 }
