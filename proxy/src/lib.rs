@@ -13,6 +13,7 @@ pub mod forward;
 pub mod h1;
 pub mod identify;
 pub mod pick;
+pub mod piece;
 pub mod place;
 pub mod record;
 pub mod route;

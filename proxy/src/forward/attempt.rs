@@ -21,7 +21,7 @@ use super::upstream_body::{FromHttp1, FromHttp2, UpstreamBody};
 use crate::accept::connection::Connection;
 use crate::error::{Code, Failure};
 use crate::fields::Fields;
-use crate::h1::response::ResponseHead;
+use crate::h1::response::{ResponseHead, has_no_body};
 use crate::record::ResponseBody;
 use crate::route::table::{Endpoint, Service};
 use crate::worker::Worker;
@@ -190,7 +190,7 @@ async fn over_http2(
             }
             let body = FromHttp2::new(stream, upload, lease);
             // What has no body over HTTP/1.1 has none (RFC 9110 section 6.4.1), whatever frames come.
-            let body = match is_bare(status, &outgoing.head.method) {
+            let body = match has_no_body(status, is_head) {
                 true => ResponseBody::empty(),
                 false => ResponseBody::upstream(UpstreamBody::http2(body, service.timeouts.idle)),
             };
@@ -208,11 +208,6 @@ async fn over_http2(
     }
     tracing::debug!(service = %service.name, endpoint = %endpoint.address, %why, "no answer");
     Err(Lost::Failed(reset(service, why), Whose::Upstream))
-}
-
-/// Whether an answer never has a body.
-fn is_bare(status: StatusCode, method: &Method) -> bool {
-    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) || *method == Method::HEAD
 }
 
 /// The failure of an exchange over HTTP/2 that ended so.

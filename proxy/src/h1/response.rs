@@ -54,14 +54,17 @@ pub fn parse(bytes: &[u8], method: &Method) -> Result<Option<(ResponseHead, usiz
     Ok(Some((ResponseHead { status, fields, body, persists }, length)))
 }
 
+/// Whether a final answer never has a body, over either version of HTTP (RFC 9110 section 6.4.1); `is_head`: it is one to HEAD.
+pub fn has_no_body(status: StatusCode, is_head: bool) -> bool {
+    is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
 /// Where the body ends (RFC 9112 section 6.3).
 fn body(status: StatusCode, method: &Method, control: &Control, is_http10: bool) -> Result<Decoder, Fault> {
     if control.chunked && is_http10 {
         return Err(Fault::Malformed("Transfer-Encoding is newer than the version of the answer"));
     }
-    let is_without = status.is_informational()
-        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-        || *method == Method::HEAD;
+    let is_without = status.is_informational() || has_no_body(status, *method == Method::HEAD);
     Ok(match control.length {
         _ if is_without => Decoder::length(0),
         _ if control.chunked => Decoder::chunked(Bounds::UPSTREAM),

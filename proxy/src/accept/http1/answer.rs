@@ -9,6 +9,7 @@ use http::{HeaderValue, StatusCode};
 use super::io::Io;
 use crate::fields::{Fields, Skips};
 use crate::forward::gap::Gap;
+use crate::h1::response::has_no_body;
 use crate::h1::write;
 use crate::record::ResponseBody;
 
@@ -69,8 +70,7 @@ impl Answering {
     /// Writes the head.
     pub fn begin(self, io: &mut Io, status: StatusCode, fields: &Fields, body: &ResponseBody) -> Message {
         let is_upgrade = status == StatusCode::SWITCHING_PROTOCOLS;
-        let bare =
-            self.is_head || is_upgrade || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let bare = is_upgrade || has_no_body(status, self.is_head);
         let left = body.left();
         let framing = match left {
             _ if bare => Framing::Ended,

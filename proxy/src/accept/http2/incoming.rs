@@ -7,6 +7,7 @@ use h2::RecvStream;
 
 use crate::fields::Fields;
 use crate::h1::FIELDS;
+use crate::piece::Piece;
 
 /// Room for what trailers get on their way.
 const ADDED: (usize, usize) = (2, 128);
@@ -15,18 +16,15 @@ const ADDED: (usize, usize) = (2, 128);
 #[derive(Debug)]
 pub struct Incoming {
     frames: RecvStream,
-    piece: Bytes,
+    piece: Piece,
     trailers: Option<Fields>,
     ended: bool,
-    /// What is left of the length that the head announced.
-    left: Option<u64>,
 }
 
 impl Incoming {
     /// The body that `frames` bring behind a head with these `fields`.
     pub fn new(frames: RecvStream, fields: &Fields) -> Self {
-        let left = fields.text("content-length").and_then(|length| length.parse().ok());
-        Self { frames, piece: Bytes::new(), trailers: None, ended: false, left }
+        Self { frames, piece: Piece::behind(fields), trailers: None, ended: false }
     }
 
     /// Waits for bytes, and says how many there are; zero: the body has ended.
@@ -34,9 +32,9 @@ impl Incoming {
     /// # Errors
     /// The stream broke off.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, h2::Error>> {
-        while self.piece.is_empty() && !self.ended {
+        while self.piece.data().is_empty() && !self.ended {
             match ready!(self.frames.poll_data(cx)).transpose()? {
-                Some(data) => self.piece = data,
+                Some(data) => self.piece.fill(data),
                 None => {
                     if let Some(map) = ready!(self.frames.poll_trailers(cx))? {
                         if map.len() > FIELDS {
@@ -48,20 +46,17 @@ impl Incoming {
                 }
             }
         }
-        Poll::Ready(Ok(self.piece.len()))
+        Poll::Ready(Ok(self.piece.data().len()))
     }
 
     /// The bytes that wait.
     pub fn data(&self) -> &[u8] {
-        &self.piece
+        self.piece.data()
     }
 
     /// Takes the first `count` of the bytes that wait, or as many as there are.
     pub fn split(&mut self, count: usize) -> Bytes {
-        let part = self.piece.split_to(count.min(self.piece.len()));
-        if let Some(left) = &mut self.left {
-            *left = left.saturating_sub(u64::try_from(part.len()).unwrap_or(u64::MAX));
-        }
+        let part = self.piece.split(count);
         // The window opens again as the data is used, and no sooner: that is the back-pressure.
         let _ = self.frames.flow_control().release_capacity(part.len());
         part
@@ -74,12 +69,12 @@ impl Incoming {
 
     /// Whether nothing more comes, as far as that is known without waiting.
     pub fn is_ended(&self) -> bool {
-        self.piece.is_empty() && self.trailers.is_none() && (self.ended || self.frames.is_end_stream())
+        self.piece.data().is_empty() && self.trailers.is_none() && (self.ended || self.frames.is_end_stream())
     }
 
     /// How many bytes are left, where that is known.
     pub fn left(&self) -> Option<u64> {
-        match self.left {
+        match self.piece.left() {
             // The library has seen to it that so much comes, and takes a lock for each question.
             Some(left) if left > 0 => Some(left),
             _ if self.is_ended() => Some(0),

@@ -6,8 +6,6 @@ use h2::Reason;
 pub(super) const HEAD: usize = 9;
 /// The most octets behind it, where nobody has said otherwise (RFC 9113 section 6.5.2).
 pub(super) const PAYLOAD: usize = 16_384;
-/// What a client says first (RFC 9113 section 3.4).
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The last one of a message; of DATA and HEADERS.
 pub(super) const END_STREAM: u8 = 0x1;

@@ -7,6 +7,7 @@ mod table;
 
 pub use decode::{Decoder, Fault};
 pub use encode::{Encoder, Known};
+pub use huffman::LENGTHS;
 pub use table::Line;
 
 /// Octets of either dynamic table: what both ends have unless they say otherwise (RFC 9113 section 6.5.2).

@@ -10,12 +10,13 @@ use std::task::{Context, Poll, Waker};
 use foldhash::fast::FixedState;
 use h2::Reason;
 
-use super::frame::{self, ACK, END_HEADERS, END_STREAM, Frame, Kind, PADDED, PAYLOAD, PREFACE, PRIORITY};
+use super::frame::{self, ACK, END_HEADERS, END_STREAM, Frame, Kind, PADDED, PAYLOAD, PRIORITY};
 use super::hpack::{Decoder, Encoder};
 use super::output::Output;
 use super::section::Section;
 use super::state::State;
 use super::{CONNECTION_WINDOW, HEAD, STREAM_WINDOW, STREAMS};
+use crate::accept::sniff::PREFACE;
 
 /// The largest window (RFC 9113 section 6.9.1).
 const LARGEST: i64 = 0x7fff_ffff;

@@ -10,6 +10,7 @@ use super::session::{Ended, Fault, Room};
 use super::{HEAD, STREAM_WINDOW};
 use crate::fields::Fields;
 use crate::forward::http1::EARLY;
+use crate::h1::response::has_no_body;
 
 /// How far an answer has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,10 +208,8 @@ impl State {
             }
             (Phase::Head, Some(status)) => {
                 let length = length(&fields)?;
-                let is_bare =
-                    self.is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
                 // It says how long another answer would be, and is none itself (RFC 9113 section 8.1.1).
-                self.left = if is_bare { Some(0) } else { length };
+                self.left = if has_no_body(status, self.is_head) { Some(0) } else { length };
                 self.head = Some((status, fields));
                 self.phase = Phase::Body;
             }

@@ -11,6 +11,7 @@ use super::hpack::Encoder;
 use super::session::{Ended, Session};
 use super::state::State;
 use crate::fields::{Fields, Skips};
+use crate::piece::Piece;
 
 /// A stream. Dropped before its end it is reset.
 pub struct Stream {
@@ -18,9 +19,7 @@ pub struct Stream {
     state: Rc<RefCell<State>>,
     id: u32,
     /// What came of the body, and waits to be used.
-    piece: Bytes,
-    /// What is left to be used of the length that the head announced.
-    left: Option<u64>,
+    piece: Piece,
 }
 
 impl Stream {
@@ -33,7 +32,7 @@ impl Stream {
         write: impl FnOnce(&mut Encoder, &mut Vec<u8>),
     ) -> Self {
         let (id, state) = session.borrow_mut().open(is_head, is_last, write);
-        Self { session: Rc::clone(session), state, id, piece: Bytes::new(), left: None }
+        Self { session: Rc::clone(session), state, id, piece: Piece::default() }
     }
 
     /// Waits for the head of the answer, or one of those before it.
@@ -42,7 +41,7 @@ impl Stream {
     /// None will come.
     pub(super) fn poll_answer(&mut self, cx: &Context<'_>) -> Poll<Result<(StatusCode, Fields), Ended>> {
         let (status, fields) = ready!(self.state.borrow_mut().poll_answer(cx))?;
-        self.left = fields.text("content-length").and_then(|length| length.parse().ok());
+        self.piece = Piece::behind(&fields);
         Poll::Ready(Ok((status, fields)))
     }
 
@@ -78,23 +77,20 @@ impl Stream {
     /// # Errors
     /// The stream broke off.
     pub fn poll_data(&mut self, cx: &Context<'_>) -> Poll<Result<usize, Ended>> {
-        if self.piece.is_empty() {
-            self.piece = ready!(self.state.borrow_mut().poll_data(cx))?.into();
+        if self.piece.data().is_empty() {
+            self.piece.fill(ready!(self.state.borrow_mut().poll_data(cx))?.into());
         }
-        Poll::Ready(Ok(self.piece.len()))
+        Poll::Ready(Ok(self.piece.data().len()))
     }
 
     /// The bytes that wait.
     pub fn data(&self) -> &[u8] {
-        &self.piece
+        self.piece.data()
     }
 
     /// Takes the first `count` of the bytes that wait, or as many as there are.
     pub fn split(&mut self, count: usize) -> Bytes {
-        let part = self.piece.split_to(count.min(self.piece.len()));
-        if let Some(left) = &mut self.left {
-            *left = left.saturating_sub(u64::try_from(part.len()).unwrap_or(u64::MAX));
-        }
+        let part = self.piece.split(count);
         self.session.borrow_mut().used(self.id, &self.state, part.len());
         part
     }
@@ -106,18 +102,18 @@ impl Stream {
 
     /// Whether nothing more comes, as far as that is known without waiting.
     pub fn is_ended(&self) -> bool {
-        self.piece.is_empty() && self.state.borrow().is_used_up()
+        self.piece.data().is_empty() && self.state.borrow().is_used_up()
     }
 
     /// How many bytes are left, where that is known.
     pub fn left(&self) -> Option<u64> {
-        if self.is_ended() { Some(0) } else { self.left }
+        if self.is_ended() { Some(0) } else { self.piece.left() }
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let unused = self.piece.len() + self.state.borrow().unused();
+        let unused = self.piece.data().len() + self.state.borrow().unused();
         self.session.borrow_mut().leave(self.id, &self.state, unused);
     }
 }

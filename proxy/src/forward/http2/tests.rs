@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::frame::{self, ACK, END_HEADERS, END_STREAM, Frame, HEAD, PREFACE};
+use super::frame::{self, ACK, END_HEADERS, END_STREAM, Frame, HEAD};
 use super::hpack::{Decoder, Encoder};
 use super::session::{Ended, Session};
 use super::stream::Stream;
+use crate::accept::sniff::PREFACE;
 use crate::fields::tag;
 
 const DATA: u8 = 0;

@@ -2,6 +2,7 @@
 
 use std::ops::Not;
 
+use sidetrack_proxy::accept::sniff::PREFACE;
 use sidetrack_proxy::forward::http2::hpack::Decoder;
 
 use super::script::Script;
@@ -98,7 +99,7 @@ pub(super) fn overruns(said: &[u8], sent: &[u8]) -> bool {
             break;
         }
     }
-    let updates = peer::frames(sent.strip_prefix(peer::PREFACE).expect("the first words"));
+    let updates = peer::frames(sent.strip_prefix(PREFACE).expect("the first words"));
     let more = updates.iter().filter(|(kind, _, stream, _)| (*kind, *stream) == (8, 1));
     body > u64::from(STREAM_WINDOW) + more.map(|(.., payload)| peer::number(payload)).sum::<u64>()
 }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use sidetrack_proxy::accept::sniff::PREFACE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, yield_now};
@@ -14,7 +15,6 @@ const WIRE: usize = 2 << 20;
 const TURNS: usize = 64;
 /// What a client says at most.
 const MOST: usize = 4 << 20;
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Windows, where nobody says otherwise.
 const WINDOW: u64 = 65_535;
 
