@@ -23,9 +23,9 @@ build() {
     flag=$1
     shift
     RUSTFLAGS="${RUSTFLAGS:-} $flag" CARGO_INCREMENTAL=0 \
-        cargo build --profile dist -p sidetrack --target "$host" --target-dir "$folder" "$@"
+        cargo build --release -p sidetrack --target "$host" --target-dir "$folder" "$@"
 }
-binary=$folder/$host/dist/sidetrack
+binary=$folder/$host/release/sidetrack
 
 cargo build --release -p sidetrack-tests --bin sidetrack-train
 build "-Cprofile-generate=$folder/counts" "$@"
