@@ -191,7 +191,7 @@ pub fn run(origin: impl Into<Origin>, controller: Option<Controller>, link: Link
     let memory_of = Arc::clone(&shared);
     let admin =
         Rc::new(Admin { keeper, metrics, settings: config.admin.clone(), shared: Arc::clone(&shared) });
-    runtime.block_on(async move {
+    let served = runtime.block_on(async move {
         // Before anybody is told that it serves: the system's own answer to SIGHUP is to end a process.
         let signals = Signals::new();
         tokio::task::spawn_local(watch_memory(Arc::clone(&memory_of)));
@@ -213,8 +213,12 @@ pub fn run(origin: impl Into<Origin>, controller: Option<Controller>, link: Link
         if let Some(tell) = link.started {
             let _ = tell.send(started);
         }
-        control.run(signals, link.stop, successor).await;
+        // A task: what a runtime itself waits for is woken by way of the system, many times a second.
+        tokio::task::spawn_local(control.run(signals, link.stop, successor)).await
     });
+    if let Some(panic) = served.err().and_then(|error| error.try_into_panic().ok()) {
+        std::panic::resume_unwind(panic);
+    }
     for thread in threads {
         let _ = thread.join();
     }
@@ -286,16 +290,15 @@ fn effective(mut limits: Limits, descriptors: u64) -> Limits {
 
 /// Looks at the memory of the process, for as long as it lives.
 async fn watch_memory(shared: Arc<Shared>) {
-    let mut tick = tokio::time::interval(MEMORY_STEP);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let Some(memory) = memory::Resident::open() else { return };
     loop {
-        tick.tick().await;
-        let Some(resident) = memory::resident() else { return };
+        let Some(resident) = memory.bytes() else { return };
         let is_pressed = resident > shared.limits.max_memory;
         if is_pressed != shared.gate.is_pressed() {
             tracing::warn!(resident, allowed = shared.limits.max_memory, is_pressed, "limits.maxMemory");
             shared.gate.press(is_pressed);
         }
+        tokio::time::sleep(memory::next_look(shared.limits.max_memory.saturating_sub(resident))).await;
     }
 }
 
@@ -310,9 +313,6 @@ async fn forget(shared: Arc<Shared>) {
         }
     }
 }
-
-/// How often the memory is looked at: a flood fills tens of MB in that time.
-const MEMORY_STEP: Duration = Duration::from_millis(100);
 
 /// This process in `Via`: a name of its own, so that it knows the requests that it has forwarded before.
 fn via() -> HeaderValue {

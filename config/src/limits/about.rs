@@ -35,7 +35,7 @@ pub const ABOUT: [About; 28] = [
     row(
         "maxMemory",
         "503 `overloaded` for new requests, idle connections are closed",
-        "Being killed by the system loses every request. 0: nine tenths of the memory of the machine or of the process's control group. Looked at ten times a second.",
+        "Being killed by the system loses every request. 0: nine tenths of the memory of the machine or of the process's control group. Looked at as often as a flood may fill what is left, once to ten times a second.",
     ),
     row(
         "handshakeTimeout",

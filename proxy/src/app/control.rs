@@ -12,6 +12,7 @@ use sidetrack_config::limits::Limits;
 use sidetrack_config::model::Listener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
+use tokio::time::MissedTickBehavior;
 
 use super::signals::Signals;
 use crate::accept::connection::Door;
@@ -98,6 +99,9 @@ impl Control {
         let mut poll = tokio::time::interval(POLL);
         let mut names = tokio::time::interval(resolve::EVERY);
         let mut health = tokio::time::interval(health::STEP);
+        health.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut published = self.keeper.borrow().published().subscribe();
+        published.mark_changed();
         let (found_send, mut found) = mpsc::channel(1);
         self.rewatch(&mut watch);
         loop {
@@ -110,7 +114,12 @@ impl Control {
                     self.apply(&Changed { all: true, ..Changed::default() }, false);
                     self.rewatch(&mut watch);
                 }
-                _ = second.tick() => self.keeper.borrow_mut().tick(Timestamp::now()),
+                _ = second.tick() => {
+                    let mut keeper = self.keeper.borrow_mut();
+                    keeper.tick(Timestamp::now());
+                    // Of a change that was refused there is no table.
+                    checks.learn(keeper.take_unchecked(), Instant::now());
+                }
                 _ = names.tick() => {
                     let wanted = self.keeper.borrow().names();
                     // One look at a time: a slow name server must not pile them up.
@@ -119,10 +128,10 @@ impl Control {
                     }
                 }
                 Some(found) = found.recv() => self.keeper.borrow_mut().resolved(found),
-                _ = health.tick() => {
-                    let new = self.keeper.borrow_mut().take_unchecked();
-                    checks.run(new, Instant::now());
+                Ok(()) = published.changed() => {
+                    checks.learn(self.keeper.borrow_mut().take_unchecked(), Instant::now());
                 }
+                _ = health.tick(), if !checks.is_empty() => checks.run(Instant::now()),
                 Some(()) = signals.reread.recv() => self.reread(),
                 Some(why) = signals.end.recv() => return why,
                 Some(()) = successor.recv() => return "a successor has taken over",

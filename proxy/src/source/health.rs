@@ -43,10 +43,13 @@ impl Default for Checks {
 }
 
 impl Checks {
-    /// Starts the checks that are due, of the endpoints that are `new` too. Called several times a second, on the
-    /// control thread.
-    pub fn run(&mut self, new: Vec<Weak<Endpoint>>, now: Instant) {
-        self.learn(new, now);
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Starts the checks that are due. Called several times a second, on the control thread, while there are any.
+    pub fn run(&mut self, now: Instant) {
         let mut dead = Vec::new();
         for (id, check) in self.known.iter_mut().filter(|(_, check)| check.due <= now) {
             let Some(endpoint) = check.endpoint.upgrade() else {
@@ -67,7 +70,8 @@ impl Checks {
         }
     }
 
-    fn learn(&mut self, new: Vec<Weak<Endpoint>>, now: Instant) {
+    /// Checks these endpoints too from now on, for as long as they are there.
+    pub fn learn(&mut self, new: Vec<Weak<Endpoint>>, now: Instant) {
         for endpoint in new.iter().filter_map(Weak::upgrade) {
             let Some(rule) = &endpoint.upstream.health_check else { continue };
             self.known.entry(endpoint.id).or_insert_with(|| Check {
