@@ -3,6 +3,7 @@
 pub mod build;
 pub(crate) mod candidates;
 pub mod compact;
+pub mod former;
 pub mod hosts;
 pub(crate) mod known;
 pub mod rule;

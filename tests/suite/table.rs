@@ -301,6 +301,57 @@ async fn time_to_live_counts_across_restarts() {
     assert_eq!(answers(&world, "42").await, "preview_expired", "what was there is remembered");
 }
 
+/// By a name of a preview that had ended, or whose file broke, a request came to the baseline where a route is for any host.
+#[tokio::test]
+async fn other_names_of_a_preview_that_is_not_there() {
+    let (mut estate, mut preview) = without_42().await;
+    let folder = estate.folder().join("previews.d");
+    fs::create_dir(&folder).unwrap();
+    estate.config["previewsDir"] = "previews.d".into();
+    estate.config["routes"].as_array_mut().unwrap().push(json!({"host": "*", "service": "checkout"}));
+    preview["aliases"] = json!(["demo"]);
+    preview["hosts"] = json!(["uat.example.com"]);
+    let put_42 = async |world: &World| {
+        let host = world.admin.to_string();
+        world.ask(put(&host, "/v1/previews/42", preview.to_string())).await.status
+    };
+    let all_say = async |world: &World, expected: &str| {
+        for host in [format!("demo.{D}"), format!("demo--checkout.{D}"), "UAT.example.com".to_owned()] {
+            let reply = world.send(get(&host, "/api/checkout").header("x-pr-strict", "1")).await;
+            let says = reply.header("x-upstream").map_or_else(|| reply.code(), str::to_owned);
+            assert_eq!(says, expected, "{host}");
+        }
+        assert_eq!(answers(world, "demo").await, expected);
+    };
+    let restarted = async |world: World| {
+        let World { estate, mut gateway } = world;
+        gateway.terminate();
+        gateway.ended().await;
+        estate.start().await
+    };
+    let mut world = estate.start().await;
+    assert_eq!(world.send(get("uat.example.com", "/")).await.upstream(), "checkout", "no preview's yet");
+    assert_eq!(put_42(&world).await, 201);
+    all_say(&world, "checkout-42").await;
+    assert!(world.ask(delete(&world.admin.to_string(), "/v1/previews/42")).await.status < 300);
+    all_say(&world, "preview_expired").await;
+    world = restarted(world).await;
+    all_say(&world, "preview_expired").await;
+    assert_eq!(put_42(&world).await, 201, "its own names are no other's");
+    all_say(&world, "checkout-42").await;
+    fs::write(folder.join("42.yaml"), "{forks: [").unwrap();
+    world = restarted(world).await;
+    all_say(&world, "unknown_preview").await;
+    // A route of exactly that host is whose the host is now.
+    let routes = world.estate.config["routes"].as_array_mut().unwrap();
+    routes.push(json!({"host": "uat.example.com", "service": "shop"}));
+    world.estate.save();
+    eventually("the route has it", async || {
+        world.send(get("uat.example.com", "/")).await.header("x-upstream") == Some("shop")
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn tables_that_contradict_themselves_are_refused() {
     for (what, change) in [

@@ -59,18 +59,19 @@ pub(crate) fn read_host(host: &str, table: &Table) -> Result<(Option<Keys>, Rout
         return Err(format!("{:?} is not the first label of the host", shown(misplaced)));
     }
     // Nearly every host without a key ends here.
-    if table.aliases.is_empty() && !holds_prefix(label, prefix) {
+    if table.has_no_aliases() && !holds_prefix(label, prefix) {
         return Ok((None, RouteHost::Whole));
     }
-    let Some(split) = read_label(label, prefix, table)? else { return Ok((None, RouteHost::Whole)) };
     let after = label.len() + 1;
+    let behind = host.get(after..).unwrap_or_default();
+    let Some(split) = read_label(label, prefix, (table, behind))? else {
+        return Ok((None, RouteHost::Whole));
+    };
     let rest = match split.service {
         None => RouteHost::Tail(after),
         // `pr-42--api.D`: what is left is the end of the host as it stands.
         Some(service) if label.ends_with(service) => RouteHost::Tail(label.len() - service.len()),
-        Some(service) => {
-            RouteHost::Owned(format!("{service}.{}", host.get(after..).unwrap_or_default()).into())
-        }
+        Some(service) => RouteHost::Owned(format!("{service}.{behind}").into()),
     };
     Ok((Some(split.keys), rest))
 }
@@ -107,10 +108,11 @@ struct Split<'a> {
     service: Option<&'a str>,
 }
 
-/// Reads a first label: keys on one side, at most one service on the other, joined by `--`.
-fn read_label<'a>(label: &'a str, prefix: &str, table: &Table) -> Result<Option<Split<'a>>, String> {
+/// Reads a first label: keys on one side, at most one service on the other, joined by `--`. `names`: the table, and what
+/// follows the label.
+fn read_label<'a>(label: &'a str, prefix: &str, names: (&Table, &str)) -> Result<Option<Split<'a>>, String> {
     let parts: smallvec::SmallVec<[Part<'a>; 4]> =
-        parts(label).map(|part| Part::read(part, prefix, table)).collect::<Result<_, _>>()?;
+        parts(label).map(|part| Part::read(part, prefix, names)).collect::<Result<_, _>>()?;
     if !parts.iter().any(|part| matches!(part, Part::Key(_))) {
         return match begins(label, prefix) {
             true => Err(format!("label {:?} begins with {prefix:?} and holds no key", shown(label))),
@@ -142,13 +144,12 @@ enum Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    fn read(text: &'a str, prefix: &str, table: &Table) -> Result<Self, String> {
+    fn read(text: &'a str, prefix: &str, (table, behind): (&Table, &str)) -> Result<Self, String> {
         if begins(text.trim_start_matches('-'), prefix) {
             let key = Key::parse(text, prefix).map_err(|why| format!("{:?} {why}", shown(text)))?;
             return Ok(Self::Key(table.canonical(key)));
         }
-        let alias = Key::bare(text).ok().and_then(|name| table.alias(&name));
-        Ok(alias.map_or(Self::Plain(text), Self::Key))
+        Ok(table.label(text, behind).map_or(Self::Plain(text), Self::Key))
     }
 }
 

@@ -16,6 +16,7 @@ use foldhash::fast::RandomState;
 
 use super::candidates::Candidates;
 use super::compact::ByKey;
+use super::former::{Former, Names};
 use super::hosts::{Routes, bare};
 use super::known::Known;
 use super::rule::Rule;
@@ -415,6 +416,7 @@ impl Table {
             aliases: Sharded::default(),
             hosts: Sharded::default(),
             gone: Sharded::default(),
+            former: Former::default(),
             candidates: None,
             restricted: 0,
             forks: 0,
@@ -449,6 +451,7 @@ impl Table {
         }
         self.forks += preview.forks.len();
         self.gone.remove(&preview.key);
+        self.former.forget(&preview.key);
         if let Some(candidates) = &mut self.candidates {
             candidates.insert(&preview);
         }
@@ -472,7 +475,8 @@ impl Table {
         for host in preview.hosts() {
             // Below a domain, a label that is an alias names a preview too, and the older claim stays.
             let by_label = read_host(host, self).ok().and_then(|(keys, _)| keys).unwrap_or_default();
-            let mut others = self.host(bare(host)).into_iter().chain(by_label);
+            let by_label = by_label.into_iter().filter(|other| self.former.names(other).is_none());
+            let mut others = self.hosts.get(bare(host)).copied().into_iter().chain(by_label);
             if let Some(other) = others.find(|other| *other != key) {
                 return Err(Conflict::Host(host.clone(), other));
             }
@@ -480,9 +484,12 @@ impl Table {
         Ok(())
     }
 
-    /// Takes the preview of `key` out.
+    /// Takes the preview of `key` out. Its names stay known as those of one that is not there.
     pub fn remove(&mut self, key: &Key) -> Option<Arc<Preview>> {
         let before = self.take(key)?;
+        if let Some(names) = Names::of(&before) {
+            self.former.set(*key, names);
+        }
         self.index_keys();
         Some(before)
     }
@@ -512,5 +519,18 @@ impl Table {
         } else {
             self.gone.remove(&key);
         }
+    }
+
+    /// Remembers the names that the preview of `key`, which is not there, had; `None`: nobody needs to know them.
+    pub fn set_former(&mut self, key: Key, names: Option<Arc<Names>>) {
+        match names {
+            Some(names) => self.former.set(key, names),
+            None => self.former.forget(&key),
+        }
+    }
+
+    /// The names that the preview of `key`, which is not there, had.
+    pub fn former(&self, key: &Key) -> Option<&Arc<Names>> {
+        self.former.names(key)
     }
 }

@@ -121,6 +121,11 @@ impl Routes {
         self.find_named(host, path, &fits).or_else(|| self.any.find(path, self.first(&fits)))
     }
 
+    /// Whether there is a route for exactly this host.
+    pub fn has(&self, host: &str) -> bool {
+        self.exact.contains_key(host)
+    }
+
     /// Whether there is a route for this host, or one for any.
     pub fn names(&self, host: &str) -> bool {
         let parents = std::iter::successors(host.split_once('.'), |(_, rest)| rest.split_once('.'));

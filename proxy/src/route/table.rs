@@ -18,6 +18,7 @@ use crate::record::metrics::{PreviewStats, ServiceStats};
 use crate::route::candidates::Candidates;
 use crate::route::compact::ByKey;
 pub use crate::route::compact::{Endpoints, Forks, Moment};
+use crate::route::former::Former;
 use crate::route::hosts::Routes;
 use crate::route::known::Known;
 use crate::route::rule::Rule;
@@ -41,6 +42,8 @@ pub struct Table {
     pub(crate) hosts: Sharded<Box<str>, Key>,
     /// Keys that ended within the last seven days.
     pub(crate) gone: Sharded<Key, ()>,
+    /// The names of those, and of previews that could not be read.
+    pub(crate) former: Former,
     /// Index of the key -> previews; `None`: nobody here reads trace ids.
     pub(crate) candidates: Option<Candidates>,
     /// Previews that say for themselves who may reach them.
@@ -285,9 +288,25 @@ impl Table {
         self.previews.entry(key).map(|(ByKey(preview), ())| preview)
     }
 
-    /// The key that `name` means: itself, or the preview that it is an alias of.
+    /// The key that `name` means: itself, or the preview that it is an alias of, or was, where nothing else has the name.
     pub fn canonical(&self, name: Key) -> Key {
-        self.alias(&name).unwrap_or(name)
+        let former = || self.former.alias(&name).filter(|_| self.preview(&name).is_none());
+        self.alias(&name).or_else(former).unwrap_or(name)
+    }
+
+    /// The key that `label` means as a part of the first label of a host, which `rest` follows: that of the preview that
+    /// has this alias, or had it, where no route has that host by now.
+    pub fn label(&self, label: &str, rest: &str) -> Option<Key> {
+        let name = Key::bare(label).ok()?;
+        self.alias(&name).or_else(|| {
+            let former = self.former.alias(&name)?;
+            (!self.estate.routes.has(&format!("{label}.{rest}"))).then_some(former)
+        })
+    }
+
+    /// Whether no label of a host can be an alias.
+    pub fn has_no_aliases(&self) -> bool {
+        self.aliases.is_empty() && self.former.has_no_aliases()
     }
 
     /// The key of the preview that has this alias.
@@ -295,9 +314,11 @@ impl Table {
         self.aliases.get(name).copied()
     }
 
-    /// The key of the preview that has this host, an IPv6 address without its brackets.
+    /// The key of the preview that has this host, an IPv6 address without its brackets; or had it, where no route has it by
+    /// now.
     pub fn host(&self, host: &str) -> Option<Key> {
-        self.hosts.get(host).copied()
+        let former = || self.former.host(host).filter(|_| !self.estate.routes.has(host));
+        self.hosts.get(host).copied().or_else(former)
     }
 
     /// Whether the key was there within the last seven days.

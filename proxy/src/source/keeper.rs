@@ -27,6 +27,7 @@ use super::resolve::Found;
 use crate::context::hidden::Secrets;
 use crate::record::metrics::{Metrics, TableSize};
 use crate::route::build::{About, Builder, Conflict};
+use crate::route::former::Names;
 use crate::route::snapshot::Published;
 use crate::route::table::{self, Estate, Preview, Table};
 use followed::Followed;
@@ -167,6 +168,9 @@ impl Keeper {
         for key in self.lives.gone() {
             self.table.set_gone(key, true);
         }
+        for (key, names) in self.lives.names() {
+            self.table.set_former(key, Some(Arc::clone(names)));
+        }
         self.main.print = self.main.secret.hash_one(&main);
         self.main.left_out.clear();
         for (key, preview) in main {
@@ -193,7 +197,7 @@ impl Keeper {
         let is_absent = |key: &Key| !self.folder.may_have(key) && !self.is_of_main_file(key);
         let absent: Vec<_> = self.lives.outside().filter(|(key, _)| is_absent(key)).collect();
         for (key, ended) in absent {
-            self.lives.removed(key, ended.unwrap_or(now));
+            self.lives.removed(key, None, ended.unwrap_or(now));
             self.table.set_gone(key, true);
         }
     }
@@ -267,7 +271,7 @@ impl Keeper {
         let old = std::mem::replace(&mut self.config, without_previews(&checked.config));
         let last = self.renumbered(&old, last);
         for preview in last.values() {
-            self.lives.put_back(preview.key, preview.since);
+            self.lives.put_back(preview.key, preview.since, Names::of(preview));
             self.release(preview);
         }
         self.table = Table::new(self.table.generation, estate);
@@ -383,7 +387,8 @@ impl Keeper {
         if self.table.preview(&key).is_none() {
             return Ok(());
         }
-        self.lives.joined(key, since);
+        let names = self.table.preview(&key).and_then(|preview| Names::of(preview));
+        self.lives.joined(key, since, names);
         if has_names {
             self.named.insert(key, preview);
         } else {
@@ -403,7 +408,7 @@ impl Keeper {
     ) -> Result<(), Conflict> {
         let expires = about.expires;
         if expires.is_some_and(|end| end <= now) {
-            self.expire(key, now);
+            self.expire(key, Names::new(&preview.aliases, &preview.hosts), now);
             return Ok(());
         }
         let before = self.table.preview(&key).map(Arc::clone);
@@ -423,18 +428,21 @@ impl Keeper {
 
     fn leave(&mut self, key: Key, now: Timestamp) {
         if self.take_out(&key).is_some() || self.table.is_gone(&key) {
-            self.lives.removed(key, now);
+            self.lives.removed(key, self.table.former(&key).cloned(), now);
             self.table.set_gone(key, true);
         }
     }
 
-    fn expire(&mut self, key: Key, now: Timestamp) {
+    /// Ends a preview, whose `names` are these, where nobody here knows better.
+    fn expire(&mut self, key: Key, names: Option<Arc<Names>>, now: Timestamp) {
         let before = self.take_out(&key);
         if before.as_ref().is_some_and(|before| before.of_main_file) {
             self.main.left_out.insert(key);
         }
         self.table.set_gone(key, true);
-        self.lives.ended(key, before.map(|before| before.since), now);
+        let names = self.table.former(&key).cloned().or(names);
+        self.table.set_former(key, names.clone());
+        self.lives.ended(key, before.map(|before| before.since), names, now);
     }
 
     /// Takes a preview out of the table, and out of what is kept beside it.
@@ -458,12 +466,13 @@ impl Keeper {
         let mut changed = false;
         while let Some((end, key)) = self.endings.first().copied().filter(|(end, _)| *end <= now) {
             tracing::info!(%key, %end, "preview ended: its ttl is over");
-            self.expire(key, now);
+            self.expire(key, None, now);
             self.endings.remove(&(end, key));
             changed = true;
         }
         for key in self.lives.forget(now) {
             self.table.set_gone(key, false);
+            self.table.set_former(key, self.lives.names_of(&key).cloned());
             changed = true;
         }
         if changed {

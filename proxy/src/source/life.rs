@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sidetrack_config::Key;
 
 use super::disk;
+use crate::route::former::Names;
 use crate::route::table::{Moment, Table};
 
 /// How long an ended key is remembered.
@@ -29,6 +31,8 @@ const SPARE: usize = 10_000;
 pub struct Lives {
     /// When the keys appeared that are not in the table; a preview of the table knows its own.
     seen: BTreeMap<Key, Moment>,
+    /// The names that they had.
+    names: BTreeMap<Key, Arc<Names>>,
     gone: BTreeMap<Key, Timestamp>,
     /// The same, the oldest first.
     by_age: BTreeSet<(Timestamp, Key)>,
@@ -48,6 +52,7 @@ pub struct Lives {
 #[derive(Debug)]
 pub struct Life {
     seen: Option<Moment>,
+    names: Option<Arc<Names>>,
     gone: Option<Timestamp>,
 }
 
@@ -59,6 +64,19 @@ struct Line<'a> {
     seen: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     gone: Option<Timestamp>,
+    #[serde(default, borrow, skip_serializing_if = "Vec::is_empty")]
+    aliases: Vec<&'a str>,
+    #[serde(default, borrow, skip_serializing_if = "Vec::is_empty")]
+    hosts: Vec<&'a str>,
+}
+
+impl Line<'_> {
+    /// The names in it; `None`: it has none.
+    fn names(&self) -> Option<Arc<Names>> {
+        let aliases = self.aliases.iter().filter_map(|alias| Key::bare(alias).ok()).collect::<Vec<_>>();
+        let hosts = self.hosts.iter().map(|host| Box::from(*host)).collect::<Vec<_>>();
+        Names::new(&aliases, &hosts)
+    }
 }
 
 impl Lives {
@@ -90,6 +108,7 @@ impl Lives {
             };
             self.forget_key(&key);
             self.seen.extend(line.seen.map(|at| (key, at.into())));
+            self.names.extend(line.names().map(|names| (key, names)));
             if let Some(at) = line.gone {
                 self.set_gone(key, at);
             }
@@ -114,18 +133,22 @@ impl Lives {
         at
     }
 
-    /// The preview of `key` is in the table, which knows from now on that it appeared at `since`.
-    pub fn joined(&mut self, key: Key, since: Moment) {
+    /// The preview of `key` is in the table, which knows from now on that it appeared at `since`, and which names it has.
+    pub fn joined(&mut self, key: Key, since: Moment, names: Option<Arc<Names>>) {
         self.seen.remove(&key);
-        if self.take_gone(&key) {
+        let had = self.names.remove(&key);
+        if self.take_gone(&key) || had != names {
+            self.names.extend(names.map(|names| (key, names)));
             self.note(key, Some(since), None);
+            self.names.remove(&key);
         }
     }
 
     /// The preview of `key` is no longer in the table, but is still written down somewhere: it stays ended. `since`:
-    /// when it appeared, where the table knew.
-    pub fn ended(&mut self, key: Key, since: Option<Moment>, now: Timestamp) {
+    /// when it appeared, where the table knew; `names`: those that it had there.
+    pub fn ended(&mut self, key: Key, since: Option<Moment>, names: Option<Arc<Names>>, now: Timestamp) {
         self.seen.extend(since.map(|at| (key, at)));
+        self.names.extend(names.map(|names| (key, names)));
         if !self.gone.contains_key(&key) {
             self.set_gone(key, now);
             let seen = self.seen.get(&key).copied();
@@ -134,13 +157,16 @@ impl Lives {
     }
 
     /// The table is made anew: what it knew of `key` is to be known here.
-    pub fn put_back(&mut self, key: Key, since: Moment) {
+    pub fn put_back(&mut self, key: Key, since: Moment, names: Option<Arc<Names>>) {
         self.seen.insert(key, since);
+        self.names.extend(names.map(|names| (key, names)));
     }
 
-    /// The preview of `key` was taken away: should it come again, it begins a new life.
-    pub fn removed(&mut self, key: Key, now: Timestamp) {
+    /// The preview of `key` was taken away, with the `names` that the table knew: should it come again, it begins a new
+    /// life.
+    pub fn removed(&mut self, key: Key, names: Option<Arc<Names>>, now: Timestamp) {
         self.seen.remove(&key);
+        self.names.extend(names.map(|names| (key, names)));
         self.take_gone(&key);
         self.set_gone(key, now);
         self.note(key, None, Some(now));
@@ -157,7 +183,11 @@ impl Lives {
 
     /// What is remembered of `key`.
     pub fn life(&self, key: &Key) -> Life {
-        Life { seen: self.seen.get(key).copied(), gone: self.gone.get(key).copied() }
+        Life {
+            seen: self.seen.get(key).copied(),
+            names: self.names.get(key).cloned(),
+            gone: self.gone.get(key).copied(),
+        }
     }
 
     /// A change of `key` did not come about: it has the life that it had. `since`: when it appeared, where the table
@@ -165,6 +195,7 @@ impl Lives {
     pub fn set_back(&mut self, key: Key, life: &Life, since: Option<Moment>) {
         self.forget_key(&key);
         self.seen.extend(life.seen.map(|at| (key, at)));
+        self.names.extend(life.names.clone().map(|names| (key, names)));
         if let Some(at) = life.gone {
             self.set_gone(key, at);
         }
@@ -185,10 +216,23 @@ impl Lives {
             }
             self.take_gone(&key);
             let seen = self.seen.get(&key).copied();
+            if seen.is_none() {
+                self.names.remove(&key);
+            }
             self.note(key, seen, None);
             forgotten.push(key);
         }
         forgotten
+    }
+
+    /// The names of keys that are not in the table.
+    pub fn names(&self) -> impl Iterator<Item = (Key, &Arc<Names>)> {
+        self.names.iter().map(|(key, names)| (*key, names))
+    }
+
+    /// The names of `key`, where it is not in the table.
+    pub fn names_of(&self, key: &Key) -> Option<&Arc<Names>> {
+        self.names.get(key)
     }
 
     /// The keys that ended and are remembered.
@@ -206,6 +250,7 @@ impl Lives {
     }
 
     fn forget_key(&mut self, key: &Key) -> bool {
+        self.names.remove(key);
         self.take_gone(key) | self.seen.remove(key).is_some()
     }
 
@@ -214,7 +259,8 @@ impl Lives {
             return;
         }
         // Writing to memory does not fail.
-        let _ = write_line(&mut self.pending, key, seen, gone);
+        let names = self.names.get(&key).map(AsRef::as_ref);
+        let _ = write_line(&mut self.pending, key, (seen, gone), names);
         self.lines += 1;
     }
 
@@ -253,13 +299,15 @@ impl Lives {
 
     fn write_all(&self, file: &mut BufWriter<File>, table: &Table) -> io::Result<()> {
         for preview in table.previews().filter(|preview| preview.since.get().is_some()) {
-            write_line(file, preview.key, Some(preview.since), None)?;
+            let names = Names::of(preview);
+            write_line(file, preview.key, (Some(preview.since), None), names.as_deref())?;
         }
         for (key, seen) in &self.seen {
-            write_line(file, *key, Some(*seen), self.gone.get(key).copied())?;
+            let times = (Some(*seen), self.gone.get(key).copied());
+            write_line(file, *key, times, self.names.get(key).map(AsRef::as_ref))?;
         }
         for (key, gone) in self.gone.iter().filter(|(key, _)| !self.seen.contains_key(*key)) {
-            write_line(file, *key, None, Some(*gone))?;
+            write_line(file, *key, (None, Some(*gone)), self.names.get(key).map(AsRef::as_ref))?;
         }
         Ok(())
     }
@@ -268,10 +316,18 @@ impl Lives {
 fn write_line(
     to: &mut impl Write,
     key: Key,
-    seen: Option<Moment>,
-    gone: Option<Timestamp>,
+    (seen, gone): (Option<Moment>, Option<Timestamp>),
+    names: Option<&Names>,
 ) -> io::Result<()> {
-    let line = Line { key: key.as_str(), seen: seen.and_then(Moment::get), gone };
+    let aliases = names.map(|names| names.aliases.iter().map(Key::as_str).collect());
+    let hosts = names.map(|names| names.hosts.iter().map(AsRef::as_ref).collect());
+    let line = Line {
+        key: key.as_str(),
+        seen: seen.and_then(Moment::get),
+        gone,
+        aliases: aliases.unwrap_or_default(),
+        hosts: hosts.unwrap_or_default(),
+    };
     serde_json::to_writer(&mut *to, &line)?;
     to.write_all(b"\n")
 }
@@ -293,7 +349,7 @@ mod tests {
         let mut lives = Lives::open(folder.path());
         lives.save(estate()).unwrap();
         assert_eq!(end(&mut lives, "4", start), Some(start));
-        lives.removed(key("7"), start);
+        lives.removed(key("7"), None, start);
         lives.save(estate()).unwrap();
         for _ in 0..2 {
             let mut lives = Lives::open(folder.path());
@@ -312,13 +368,39 @@ mod tests {
     }
 
     #[test]
+    fn names_are_kept_as_long_as_what_had_them_is_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = Timestamp::from_second(1_000_000).unwrap();
+        let names = Names::new(&[key("demo")], &["uat.example.com".into()]);
+        let mut lives = Lives::open(folder.path());
+        lives.save(estate()).unwrap();
+        for text in ["7", "8"] {
+            end(&mut lives, text, start);
+            lives.joined(key(text), start.into(), names.clone());
+        }
+        lives.removed(key("7"), names.clone(), start);
+        lives.save(estate()).unwrap();
+        for _ in 0..2 {
+            // 8 is in no table yet, as after a start with a file that can't be read.
+            let mut lives = Lives::open(folder.path());
+            assert_eq!(lives.names_of(&key("7")), names.as_ref());
+            assert_eq!(lives.names_of(&key("8")), names.as_ref());
+            lives.save(estate()).unwrap();
+        }
+        let mut lives = Lives::open(folder.path());
+        assert_eq!(lives.forget(start + REMEMBERED * 2), [key("7")]);
+        assert!(lives.renew(key("8")));
+        assert_eq!(lives.names().count(), 0);
+    }
+
+    #[test]
     fn what_is_gone_is_bounded_in_number_and_time() {
         let folder = tempfile::tempdir().unwrap();
         let mut lives = Lives::open(folder.path());
         let start = Timestamp::from_second(1_000_000).unwrap();
         for number in 0..MOST + 5 {
             let at = start + Duration::from_secs(u64::try_from(number).unwrap());
-            lives.removed(key(&number.to_string()), at);
+            lives.removed(key(&number.to_string()), None, at);
         }
         let forgotten = lives.forget(start);
         assert_eq!(forgotten, ["0", "1", "2", "3", "4"].map(key));
@@ -331,7 +413,7 @@ mod tests {
         let mut lives = Lives::open(folder.path());
         lives.save(estate()).unwrap();
         for number in 0..SPARE + 100 {
-            lives.removed(key("9"), Timestamp::from_second(i64::try_from(number).unwrap()).unwrap());
+            lives.removed(key("9"), None, Timestamp::from_second(i64::try_from(number).unwrap()).unwrap());
         }
         lives.save(estate()).unwrap();
         let text = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
@@ -358,7 +440,7 @@ mod tests {
         let start = Timestamp::from_second(1_000_000).unwrap();
         let mut lives = Lives::open(folder.path());
         end(&mut lives, "4", start);
-        lives.ended(key("4"), None, start + REMEMBERED / 2);
+        lives.ended(key("4"), None, None, start + REMEMBERED / 2);
         lives.save(estate()).unwrap();
         let life = lives.life(&key("4"));
         assert!(lives.renew(key("4")));

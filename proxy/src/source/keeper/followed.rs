@@ -401,6 +401,7 @@ impl Keeper {
         for key in &sorted.gone_forgotten {
             followed.gone.remove(key);
             self.table.set_gone(*key, false);
+            self.table.set_former(*key, None);
         }
         // First all of them leave, so that a name can go from one to another.
         let stats: Vec<_> = sorted.previews.iter().map(|preview| self.take_out(&preview.key)).collect();
@@ -412,6 +413,10 @@ impl Keeper {
             if self.table.preview(key).is_none() {
                 self.table.set_gone(*key, true);
             }
+        }
+        // What the controller does not remember nobody does.
+        for key in sorted.previews_gone.iter().filter(|key| !followed.gone.contains(key)) {
+            self.table.set_former(*key, None);
         }
     }
 
