@@ -143,6 +143,16 @@ impl<'a> PreviewParser<'a> {
     pub fn parse(&self, file_name: &Path, key: &Key, text: &str) -> Result<Preview, Problems> {
         let root = source_map::parse(file_name, text)?;
         let mut report = Report::new(file_name, text, &root);
+        // A file that is being written, or a variable that a job has not set: as a preview without forks it would bring all
+        // requests of its key to the baseline.
+        let forks = At::ROOT.key("forks");
+        if root.is_null() {
+            report.problem(&At::ROOT, "nothing is written here", previews::ALLOWED);
+            return Err(report.give_up());
+        }
+        if root.has(&forks) && root.find(&forks).is_null() {
+            report.problem(&forks, "nothing is written here", previews::ALLOWED);
+        }
         let document: document::Preview = shaped(file_name, &root, shape::preview(), &mut report)?;
         let Config { services, carriers, .. } = self.config;
         let context = previews::Context { services, carriers, taken: &self.taken };

@@ -154,8 +154,13 @@ pub(crate) fn shortened(text: &str) -> String {
 }
 
 impl Node {
+    /// Whether nothing is written here.
+    pub(crate) const fn is_null(&self) -> bool {
+        matches!(self.kind, Kind::Null)
+    }
+
     /// The node at `at`, or the nearest one above it that was written.
-    fn find(&self, at: &At<'_>) -> &Self {
+    pub(crate) fn find(&self, at: &At<'_>) -> &Self {
         at.parent.map_or(self, |parent| {
             let above = self.find(parent);
             above.child(at.step).unwrap_or(above)

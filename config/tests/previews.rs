@@ -51,8 +51,18 @@ fn yaml_and_json_say_the_same() {
 fn nothing_is_a_preview_without_forks() {
     let empty = parsed("{}").unwrap();
     assert!(empty.forks.is_empty() && empty.ttl.is_none());
-    for text in ["", "# soon\n", "forks:\n"] {
-        assert_eq!(parsed(text).unwrap(), empty, "{text:?}");
+    assert_eq!(parsed("forks: {}\n").unwrap(), empty);
+}
+
+/// A file that was cut off while it was written, or an empty body, brought the requests of its key to the baseline.
+#[test]
+fn a_file_without_a_word_is_no_preview() {
+    for text in ["", " \n", "# soon\n", "~", "null", "---\n", "forks:\n", "forks: ~\nttl: 1h\n"] {
+        let problems = parsed(text).unwrap_err().to_string();
+        assert!(
+            problems.contains("nothing is written here") && problems.contains("forks: {}"),
+            "{text:?}: {problems}"
+        );
     }
 }
 

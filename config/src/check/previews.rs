@@ -56,6 +56,10 @@ pub(super) fn previews(
     previews
 }
 
+/// What is written in the file of a preview.
+pub(super) const ALLOWED: &str =
+    "a preview, such as `forks: {checkout: [127.0.0.1:9110]}`; `forks: {}` for one that forks nothing";
+
 /// One preview, by itself.
 pub(super) fn preview(
     key: Key,
