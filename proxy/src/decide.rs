@@ -33,7 +33,7 @@ pub trait Told {
     /// Its client may send it.
     fn admitted(&mut self);
     /// There is no target for it, and this is why.
-    fn refused(&mut self, failure: &Failure);
+    fn refused(&mut self, failure: &Failure, generation: u64);
 }
 
 /// Decides. Of what is drawn by weight `seed` is drawn; `now` is in seconds since 1970.
@@ -61,8 +61,9 @@ pub fn decide<'t, H: Head>(
         Way::To(backend, service) => (backend, service),
         Way::Redirect(to) => return Ok(Verdict::Redirect(to, rule)),
     };
-    let (target, reason) =
-        here.target(&identity, service, table).inspect_err(|failure| told.refused(failure))?;
+    let (target, reason) = here
+        .target(&identity, service, table)
+        .inspect_err(|failure| told.refused(failure, table.generation))?;
     if let (Target::Fork(preview, _), Reason::ParentFork) = (target, reason) {
         // Who may see a preview may not for that see those that it stands on.
         admit(head, &[preview.key], client, table)?;

@@ -183,7 +183,7 @@ impl Told for Teller<'_> {
         }
     }
 
-    fn refused(&mut self, _: &Failure) {}
+    fn refused(&mut self, _: &Failure, _: u64) {}
 }
 
 impl Explanation {

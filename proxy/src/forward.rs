@@ -45,7 +45,7 @@ use crate::worker::Worker;
 use attempt::{Exchange, Lost, Received, Whose, attempt};
 use body::Source;
 pub use outgoing::Outgoing;
-use pool::ConnectError;
+use pool::{Avoid, ConnectError};
 use upstream_body::BodyError;
 
 /// What carries the bytes of a connection to an upstream.
@@ -170,7 +170,7 @@ async fn hold(
         table = worker.table.get();
         let Some(service) = same_service(&table, decision.service) else { break };
         let picked = decision.here.target(&decision.identity, service, &table);
-        let (target, reason) = picked.inspect_err(|failure| record.refused(failure))?;
+        let (target, reason) = picked.inspect_err(|failure| record.refused(failure, table.generation))?;
         if let (Target::Fork(preview, _), Reason::ParentFork) = (target, reason)
             && decision.target.preview() != Some(preview.key)
             && table.access(&preview.key).is_some()
@@ -191,6 +191,10 @@ async fn hold(
     }
     Ok(None)
 }
+
+/// How often a request goes from a connection that did not take it to another one of the same endpoint. Of those that others
+/// opened more than one may be at its end.
+const MOVES: u8 = 4;
 
 /// The service of that name in another table.
 fn same_service<'t>(table: &'t Table, service: &Service) -> Option<&'t Service> {
@@ -214,7 +218,8 @@ async fn send(
     }
     let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
     let mut last = None;
-    let mut fresh = false;
+    let mut avoid = Avoid::Nothing;
+    let mut moves = 0;
     let mut repeated = false;
     let mut first = true;
     let mut made_room = false;
@@ -222,7 +227,7 @@ async fn send(
         if !std::mem::take(&mut first) {
             record.retried();
         }
-        let lease = match worker.pool.lease(endpoint, fresh).await {
+        let lease = match worker.pool.lease(endpoint, avoid).await {
             Ok(lease) => lease,
             // What this machine lacks says nothing about the endpoint: what idles is let go, and the same tried again.
             Err(error) if error.is_ours() && !made_room => {
@@ -239,7 +244,7 @@ async fn send(
                 continue;
             }
         };
-        let reused = lease.is_reused();
+        let (reused, this) = (lease.is_reused() && moves < MOVES, lease.avoided());
         record.sending(endpoint.address, &outgoing.source);
         match attempt(worker, connection, service, endpoint, lease, outgoing).await {
             Ok(exchange) => {
@@ -247,7 +252,10 @@ async fn send(
                 return Ok(exchange);
             }
             // Nothing was written: it may go anywhere. A kept connection that had died says nothing about its endpoint.
-            Err(Lost::Unwritten) if reused => fresh = true,
+            Err(Lost::Unwritten) if reused => {
+                moves += 1;
+                avoid = this;
+            }
             Err(Lost::Unwritten) => {
                 worker.pool.failed(endpoint, set);
                 tried.push(endpoint.id);
@@ -255,7 +263,7 @@ async fn send(
             // The race with an upstream that closes a kept connection: once more, on a new one.
             Err(Lost::Silent) if !repeated => {
                 repeated = true;
-                fresh = true;
+                avoid = this;
             }
             Err(Lost::Silent) => return Err(Unsent::Failed(broke_off(service))),
             Err(Lost::Failed(failure, whose)) => {

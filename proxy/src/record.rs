@@ -242,12 +242,20 @@ impl Record {
         self.is_meant = decision.here.passes();
     }
 
-    /// There is no target any more, and this is why.
-    pub fn refused(&mut self, failure: &Failure) {
-        self.is_refused = true;
+    /// There is no target, or none any more, by the table of this generation, and this is why.
+    pub fn refused(&mut self, failure: &Failure, generation: u64) {
+        self.answers_itself();
+        self.generation = generation;
         if matches!(failure.code, Code::UnknownPreview | Code::PreviewExpired) {
             self.reason = Some(Reason::UnknownPreview);
         }
+    }
+
+    /// The proxy answers in place of the target.
+    pub fn answers_itself(&mut self) {
+        self.is_refused = true;
+        self.preview = None;
+        self.side = Side::None;
     }
 
     /// The request is sent to an endpoint.
@@ -494,8 +502,8 @@ impl Told for Record {
 
     fn admitted(&mut self) {}
 
-    fn refused(&mut self, failure: &Failure) {
-        Self::refused(self, failure);
+    fn refused(&mut self, failure: &Failure, generation: u64) {
+        Self::refused(self, failure, generation);
     }
 }
 

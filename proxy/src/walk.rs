@@ -100,6 +100,7 @@ async fn walk(
         record.came_in(inside::came_in(&view, &identity, table, worker, record.started()));
     }
     if max_forwards(head) == Some(0) {
+        record.answers_itself();
         return Ok(respond::options());
     }
 

@@ -237,6 +237,9 @@ async fn max_forwards() {
     let reply = world.send(request("OPTIONS", D, "/").header("max-forwards", "0")).await;
     assert_eq!((reply.status, reply.header("x-upstream")), (200, None));
     assert!(reply.header("allow").unwrap().contains("GET"));
+    let reply =
+        world.send(request("OPTIONS", D, "/api/checkout").key("42").header("max-forwards", "0")).await;
+    assert_eq!(reply.receipt(), "checkout@none;reason=fork", "the fork was not asked");
     assert_eq!(world.of("shop").count(), seen);
     let reply = world.send(request("OPTIONS", D, "/").header("max-forwards", "7")).await;
     assert_eq!(reply.echo().header("max-forwards"), Some("6"));

@@ -225,6 +225,27 @@ async fn a_held_request_follows_its_preview() {
     assert_eq!(reply.echo().body_len(), 4, "no byte of the body is lost");
 }
 
+/// The receipt named the preview, in a table that still had it.
+#[tokio::test]
+async fn a_held_request_whose_preview_is_taken_away() {
+    let mut estate = Estate::standard().await;
+    estate.preview("42")["onForkDown"] = "hold".into();
+    estate.of_mut("checkout-42").stop().await;
+    let mut world = estate.start().await;
+    let mut conn = world.http1().await;
+    let waiting = tokio::spawn(async move { conn.send(get(D, "/api/checkout").key("42")).await });
+    eventually("the request is under way", async || {
+        world.metrics().await.sum("sidetrack_requests_in_flight", &[]) >= 1.0
+    })
+    .await;
+    world.estate.config["previews"].as_object_mut().unwrap().remove("42");
+    world.estate.save();
+    let reply = waiting.await.unwrap();
+    reply.failed(410, "preview_expired");
+    let generation = world.generation().await;
+    assert_eq!(reply.receipts(), [format!("checkout@none;reason=unknown_preview;gen={generation}")]);
+}
+
 #[tokio::test]
 async fn strict_travels_on() {
     let world = World::standard().await;

@@ -313,6 +313,8 @@ async fn pump(worker: &Worker, meter: &Meter, mut send: SendStream<Bytes>, mut b
     loop {
         let piece = poll_fn(|cx| {
             if body.data().is_empty() && meter.poll_room(cx).is_pending() {
+                // What the client sends may still go on, and have its turn.
+                body.drive(cx);
                 return match stop(&mut body, &mut gap, patience, cx) {
                     Some(stop) => Poll::Ready(Err(stop)),
                     None => send.poll_reset(cx).map(|_| Ok(None)),

@@ -48,6 +48,7 @@ const HEAD: u32 = 64 << 10;
 
 /// A connection that many exchanges share. Dropped, it ends with the last of them.
 pub struct Link {
+    id: u64,
     session: Rc<RefCell<Session>>,
     streams: Rc<Cell<u32>>,
     used: Instant,
@@ -56,6 +57,7 @@ pub struct Link {
 
 /// A stream of a shared connection, not yet opened.
 pub struct Http2 {
+    link: u64,
     session: Rc<RefCell<Session>>,
 }
 
@@ -81,27 +83,35 @@ pub enum NoAnswer {
 pub type Answered = (StatusCode, Fields, Stream, Option<Upload>);
 
 impl Link {
-    /// A connection over `wire`.
-    pub fn open<W>(wire: W, stats: &Arc<WorkerStats>, now: Instant) -> Self
+    /// A connection over `wire`, which `id` tells from all others.
+    pub fn open<W>(id: u64, wire: W, stats: &Arc<WorkerStats>, now: Instant) -> Self
     where
         W: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let session = Rc::new(RefCell::new(Session::default()));
         tokio::task::spawn_local(driver::drive(Rc::clone(&session), wire, Open::new(stats)));
-        Self { session, streams: Rc::default(), used: now, pulse: Pulse::new(now) }
+        Self { id, session, streams: Rc::default(), used: now, pulse: Pulse::new(now) }
+    }
+
+    /// What tells it from all others.
+    pub const fn id(&self) -> u64 {
+        self.id
     }
 
     /// A stream of it, to be sent at once; `None` where it takes no more.
     pub fn stream(&mut self, now: Instant) -> Option<Http2> {
         let session = self.session.borrow();
         // A peer that allows none for a while is waited for, or each request would open a connection.
-        let most = session.most_streams().clamp(1, STREAMS);
+        let most = match session.most_streams() {
+            0 => STREAMS,
+            most => most.min(STREAMS),
+        };
         let is_full = usize::try_from(self.streams.get()).is_ok_and(|streams| streams >= most);
-        if is_full || session.is_going() {
+        if is_full || session.is_going() || session.is_doubted() {
             return None;
         }
         self.used = now;
-        Some(Http2 { session: Rc::clone(&self.session) })
+        Some(Http2 { link: self.id, session: Rc::clone(&self.session) })
     }
 
     /// Its streams that are under way, for who counts them.
@@ -114,7 +124,8 @@ impl Link {
     pub fn tend(&mut self, now: Instant, idle: Duration) -> bool {
         let mut session = self.session.borrow_mut();
         let busy = self.streams.get() > 0;
-        match self.pulse.beats(session.read, busy, now) {
+        session.ticks = session.ticks.wrapping_add(1);
+        match self.pulse.beats(session.read, busy || session.is_doubted(), now) {
             Beat::Alive => {}
             Beat::Ask => session.ping(),
             Beat::Dead => {
@@ -134,6 +145,11 @@ impl Drop for Link {
 }
 
 impl Http2 {
+    /// The connection that it is of.
+    pub const fn link(&self) -> u64 {
+        self.link
+    }
+
     /// Sends the head that `write` writes and as much of `body` as there is, and waits for the head of the answer, which may
     /// come before all is sent. `hint` is told of 1xx answers. With `expects` the body waits for the first of them.
     ///

@@ -62,6 +62,9 @@ impl ConnectError {
     }
 }
 
+/// How many times longer than others a shared connection may idle: one stands for many.
+const LINKS: u32 = 15;
+
 struct Idle {
     conn: Http1,
     since: Instant,
@@ -127,6 +130,8 @@ pub struct Pool {
     now: Cell<Instant>,
     idle_timeout: Duration,
     idle_limit: usize,
+    /// Shared connections that were ever opened.
+    links: Cell<u64>,
     stats: Arc<WorkerStats>,
 }
 
@@ -146,6 +151,18 @@ impl<C> Leased<C> {
     }
 }
 
+/// What a request that is sent again keeps away from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Avoid {
+    /// Nothing: it is the first time.
+    #[default]
+    Nothing,
+    /// Connections that were kept: more of them may have died.
+    Kept,
+    /// One shared connection, which did not take it. Others do, or one more for all that it did not take.
+    Link(u64),
+}
+
 /// A connection of either version.
 pub enum Lease {
     /// One exchange at a time.
@@ -160,6 +177,14 @@ impl Lease {
         match self {
             Self::Http1(lease) => lease.reused,
             Self::Http2(lease) => lease.reused,
+        }
+    }
+
+    /// What a request keeps away from that this connection did not take.
+    pub const fn avoided(&self) -> Avoid {
+        match self {
+            Self::Http1(_) => Avoid::Kept,
+            Self::Http2(lease) => Avoid::Link(lease.conn.link()),
         }
     }
 }
@@ -211,6 +236,7 @@ impl Pool {
             now: Cell::new(Instant::now()),
             idle_timeout: limits.upstream_idle_timeout,
             idle_limit: limits.upstream_idle_connections,
+            links: Cell::new(0),
             stats,
         }
     }
@@ -234,15 +260,17 @@ impl Pool {
     ///
     /// # Errors
     /// Why a new one could not be had; nothing was written then.
-    pub async fn lease(&self, endpoint: &Arc<Endpoint>, fresh: bool) -> Result<Lease, ConnectError> {
+    pub async fn lease(&self, endpoint: &Arc<Endpoint>, avoid: Avoid) -> Result<Lease, ConnectError> {
         let local = self.local(endpoint);
         if endpoint.upstream.protocol.is_http2() {
-            if !fresh && let Some(lease) = self.stream(&local) {
+            if let Some(lease) = self.stream(&local, avoid) {
                 return Ok(lease);
             }
-            return self.limited(endpoint, Box::pin(self.open_http2(endpoint, &local, fresh))).await;
+            return self.limited(endpoint, Box::pin(self.open_http2(endpoint, &local, avoid))).await;
         }
-        while !fresh && let Some(mut conn) = pop(&local) {
+        while avoid != Avoid::Kept
+            && let Some(mut conn) = pop(&local)
+        {
             // Those that have idled too long are swept away, so that no clock has to be read here.
             if conn.is_quiet() {
                 return Ok(Lease::Http1(Leased { conn, reused: true, counted: Counted::new(&local, None) }));
@@ -273,30 +301,38 @@ impl Pool {
         &self,
         endpoint: &Endpoint,
         local: &Rc<Local>,
-        fresh: bool,
+        avoid: Avoid,
     ) -> Result<Lease, ConnectError> {
         let opening = local.opening.get_or_init(Box::default);
-        if !fresh && opening.waiting.get() < opening.links.get() * STREAMS {
+        if opening.waiting.get() < opening.links.get() * STREAMS {
             let done = opening.done.notified();
             let waiter = Waiter::new(opening);
             done.await;
             drop(waiter);
             // Where the other one failed, or has no room for all, this one sees to itself.
-            if let Some(lease) = self.stream(local) {
+            if let Some(lease) = self.stream(local, avoid) {
                 return Ok(lease);
             }
         }
         let _opener = Opener::new(opening);
-        let mut link = Link::open(connect(endpoint).await?, &self.stats, self.now.get());
+        let mut link = self.link(connect(endpoint).await?);
         let lease = leased(local, &mut link, false, self.now.get()).ok_or(ConnectError::TakesNone)?;
         local.links.borrow_mut().push(link);
         Ok(lease)
     }
 
+    /// A new shared connection.
+    fn link(&self, wire: Wire) -> Link {
+        self.links.set(self.links.get() + 1);
+        Link::open(self.links.get(), wire, &self.stats, self.now.get())
+    }
+
     /// A stream of a connection that stands.
-    fn stream(&self, local: &Rc<Local>) -> Option<Lease> {
+    fn stream(&self, local: &Rc<Local>, avoid: Avoid) -> Option<Lease> {
         let now = self.now.get();
-        local.links.borrow_mut().iter_mut().find_map(|link| leased(local, link, true, now))
+        let mut links = local.links.borrow_mut();
+        let mut links = links.iter_mut().filter(|link| avoid != Avoid::Link(link.id()));
+        links.find_map(|link| leased(local, link, true, now))
     }
 
     /// Takes back a connection whose answer was read to its end.
@@ -310,8 +346,8 @@ impl Pool {
         match endpoint.upstream.protocol {
             Protocol::Http1 => self.keep(&local, Http1::new(wire, &self.stats)),
             // Where there is one that takes requests already, another would only idle.
-            Protocol::H2c if self.stream(&local).is_none() => {
-                local.links.borrow_mut().push(Link::open(wire, &self.stats, self.now.get()));
+            Protocol::H2c if self.stream(&local, Avoid::Nothing).is_none() => {
+                local.links.borrow_mut().push(self.link(wire));
             }
             Protocol::H2c | Protocol::Https | Protocol::H2 => {}
         }
@@ -353,6 +389,7 @@ impl Pool {
     pub fn close_idle(&self) {
         for local in self.locals.borrow().values() {
             local.idle.borrow_mut().clear();
+            local.links.borrow_mut().retain(|link| link.streams().get() > 0);
         }
     }
 
@@ -363,7 +400,11 @@ impl Pool {
         self.now.set(now);
         self.locals.borrow_mut().retain(|_, local| {
             local.idle.borrow_mut().retain_mut(|idle| idle.since.elapsed() < limit && idle.conn.is_quiet());
-            local.links.borrow_mut().retain_mut(|link| link.tend(now, 15 * limit));
+            let mut idle = 0;
+            local.links.borrow_mut().retain_mut(|link| {
+                idle += usize::from(link.streams().get() == 0);
+                link.tend(now, LINKS * limit) && idle <= self.idle_limit
+            });
             local.endpoint.strong_count() > 0 || local.outstanding.get() > 0
         });
     }

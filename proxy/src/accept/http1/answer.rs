@@ -136,6 +136,8 @@ impl Message {
     ) -> Poll<Result<(), Unwritten>> {
         let written = self.poll_write(io, body, cx);
         if written.is_pending() {
+            // While the client takes nothing, what it sends may still go on, and have its turn.
+            body.drive(cx);
             let sent = io.borrow().sent();
             if std::mem::replace(&mut self.sent, sent) != sent {
                 self.gap.end();

@@ -48,7 +48,11 @@ fn poll<W: AsyncRead + AsyncWrite + Unpin>(
 ) -> Poll<Result<(), io::ErrorKind>> {
     loop {
         match session.out.poll_write(wire, cx) {
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error.kind())),
+            Poll::Ready(Err(error)) => {
+                // The peer may have answered before it closed.
+                while let Poll::Ready(Ok(1..)) = hear(session, wire, input, cx) {}
+                return Poll::Ready(Err(error.kind()));
+            }
             Poll::Ready(Ok(())) => session.written(),
             Poll::Pending => {}
         }
@@ -59,14 +63,24 @@ fn poll<W: AsyncRead + AsyncWrite + Unpin>(
         if session.out.is_flooded() {
             return Poll::Pending;
         }
-        match ready!(input.poll_read(wire, cx, HEAD + PAYLOAD)) {
+        match ready!(hear(session, wire, input, cx)) {
             Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof)),
             Err(error) => return Poll::Ready(Err(error.kind())),
-            Ok(count) => {
-                session.read += u64::try_from(count).unwrap_or(u64::MAX);
-                let used = session.receive(input.filled());
-                input.consume(used);
-            }
+            Ok(_) => {}
         }
     }
+}
+
+/// Reads what comes; zero: nothing more does.
+fn hear<W: AsyncRead + Unpin>(
+    session: &mut Session,
+    wire: &mut W,
+    input: &mut Buffer,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let count = ready!(input.poll_read(wire, cx, HEAD + PAYLOAD))?;
+    session.read += u64::try_from(count).unwrap_or(u64::MAX);
+    let used = session.receive(input.filled());
+    input.consume(used);
+    Poll::Ready(Ok(count))
 }

@@ -29,6 +29,8 @@ pub(super) struct Output {
     is_told: bool,
     /// What is written may not be out yet: TLS keeps what the socket does not take.
     is_unflushed: bool,
+    /// Octets before those that wait were let go of.
+    is_cut: bool,
 }
 
 impl Output {
@@ -73,6 +75,15 @@ impl Output {
         self.written
     }
 
+    /// Lets go of what waits: who sent it is told that it was not written, and may send it elsewhere. Whether what was
+    /// written ends with a whole frame, so that last words can follow.
+    pub(super) fn discard(&mut self) -> bool {
+        let is_whole = self.at == 0 && !self.is_cut;
+        self.bytes.clear();
+        self.at = 0;
+        is_whole
+    }
+
     /// Writes what waits.
     ///
     /// # Errors
@@ -94,6 +105,7 @@ impl Output {
             if polled.is_pending() && self.at > MOST {
                 self.bytes.drain(..self.at);
                 self.at = 0;
+                self.is_cut = true;
             }
             match ready!(polled)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -106,7 +118,7 @@ impl Output {
         }
         self.bytes.clear();
         self.bytes.shrink_to(KEPT);
-        (self.at, self.replies) = (0, 0);
+        (self.at, self.replies, self.is_cut) = (0, 0, false);
         ready!(Pin::new(to).poll_flush(cx))?;
         self.is_unflushed = false;
         Poll::Ready(Ok(()))

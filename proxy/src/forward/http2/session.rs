@@ -120,6 +120,10 @@ pub struct Session {
     pub(super) read: u64,
     /// Whether a PING is on its way, and was not answered.
     pub(super) is_pinged: bool,
+    /// How often it was looked after: about once a second.
+    pub(super) ticks: u32,
+    /// How much had come when a stream was given up of which nothing was heard, nor of any other meanwhile.
+    doubted: Option<u64>,
     encoder: Encoder,
     decoder: Decoder,
     streams: HashMap<u32, Rc<RefCell<State>>, FixedState>,
@@ -162,6 +166,8 @@ impl Default for Session {
             out,
             read: 0,
             is_pinged: false,
+            ticks: 0,
+            doubted: None,
             encoder: Encoder::default(),
             decoder: Decoder::default(),
             streams: HashMap::default(),
@@ -193,6 +199,11 @@ impl Session {
         self.ended.is_some() || self.gone.is_some() || self.next > LAST
     }
 
+    /// Whether its peer may be dead: somebody has waited for it in vain, and it has said nothing since.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.doubted == Some(self.read)
+    }
+
     /// Whether it has ended.
     pub(super) const fn is_ended(&self) -> bool {
         self.ended.is_some()
@@ -211,6 +222,7 @@ impl Session {
 
     /// The connection is closed.
     pub(super) fn close(&mut self, why: io::ErrorKind) {
+        self.out.discard();
         self.end(Ended::Closed(why));
     }
 
@@ -235,7 +247,9 @@ impl Session {
 
     /// The peer breaks the rules: it is told so, and that is all.
     fn fail(&mut self, (reason, why): Fault) {
-        frame::go_away(&mut self.out.bytes, reason);
+        if self.out.discard() {
+            frame::go_away(&mut self.out.bytes, reason);
+        }
         self.end(Ended::Malformed(why));
     }
 
@@ -287,7 +301,8 @@ impl Session {
     ) -> (u32, Rc<RefCell<State>>) {
         let id = self.next;
         self.next += 2;
-        let stream = State::new(i64::from(self.peer.window), is_head, is_last);
+        let began = (self.read, self.ticks);
+        let stream = State::new(i64::from(self.peer.window), is_head, is_last, began);
         let stream = Rc::new(RefCell::new(stream));
         self.streams.insert(id, Rc::clone(&stream));
         self.section(id, is_last, write);
@@ -427,6 +442,11 @@ impl Session {
         self.used_nowhere(unused);
         if self.streams.contains_key(&id) {
             self.forget(id);
+            let (read, ticks) = stream.borrow().began;
+            // Who leaves at once has not waited.
+            if read == self.read && ticks != self.ticks {
+                self.doubted = Some(read);
+            }
             frame::reset(&mut self.out.bytes, id, Reason::CANCEL);
             self.out.tell();
         }

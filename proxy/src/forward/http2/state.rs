@@ -39,6 +39,8 @@ pub(super) struct State {
     pub(super) room: Room,
     /// Whether all of the request is sent.
     pub(super) is_sent: bool,
+    /// How much had come over the connection when it began, and how often that was looked after.
+    pub(super) began: (u64, u32),
     is_head: bool,
     phase: Phase,
     queue: Queue,
@@ -54,12 +56,13 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) const fn new(window: i64, is_head: bool, is_sent: bool) -> Self {
+    pub(super) const fn new(window: i64, is_head: bool, is_sent: bool, began: (u64, u32)) -> Self {
         Self {
             window,
             share: 0,
             room: Room::new(STREAM_WINDOW),
             is_sent,
+            began,
             is_head,
             phase: Phase::Head,
             queue: Queue::Outside,

@@ -1,6 +1,7 @@
 //! The session as a machine: frames go in, and what it says and wakes is looked at. There are no sockets here and no time.
 
 mod answers;
+mod ends;
 mod frames;
 mod order;
 mod windows;

@@ -81,19 +81,20 @@ impl Decoder {
         let line = match own {
             Some(name) => {
                 let name = name.unwrap_or(first);
-                Line { name, value, tag: tag(name), is_good: is_text && is_name(name) }
+                let is_named = is_name(name);
+                Line { name, value, tag: tag(name), is_good: is_text && is_named, is_named }
             }
             None => {
                 let line = self.table.get(index).ok_or(NO_LINE)?;
-                // What made that one bad may have been its value.
-                Line { value, is_good: is_text && (line.is_good || is_name(line.name)), ..line }
+                Line { value, is_good: is_text && line.is_named, ..line }
             }
         };
         take(line);
         if is_kept {
             // The line that had the name may go for this one.
-            let (name, tag, is_good) = (line.name.to_vec(), line.tag, line.is_good);
-            self.table.insert(Line { name: &name, value, tag, is_good });
+            let name = line.name.to_vec();
+            let Line { tag, is_good, is_named, .. } = line;
+            self.table.insert(Line { name: &name, value, tag, is_good, is_named });
         }
         Ok(())
     }

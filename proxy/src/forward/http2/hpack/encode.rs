@@ -79,7 +79,9 @@ impl Encoder {
         self.at = 0;
         // Both sizes are told, so that the peer drops what we drop (RFC 7541 section 4.2).
         if let Some((least, last)) = self.resized.take() {
-            for most in [least, last] {
+            // One that drops nothing is more than some take.
+            let least = Some(least).filter(|least| *least < last.min(self.table.most()));
+            for most in least.into_iter().chain([last]) {
                 self.table.resize(most);
                 integer(out, 0x20, 5, most);
             }
@@ -100,7 +102,7 @@ impl Encoder {
     /// Writes a line. `tag` is that of its name, which is in lower case.
     #[inline]
     pub fn line(&mut self, out: &mut Vec<u8>, name: &[u8], tag: u16, value: &[u8]) {
-        let line = Line { name, value, tag, is_good: true };
+        let line = Line { name, value, tag, is_good: true, is_named: true };
         let guess = self.guesses.get_mut(self.at);
         self.at += 1;
         if let Some(number) = &guess

@@ -18,6 +18,9 @@ pub struct Line<'t> {
     pub tag: u16,
     /// Whether name and value are what a message may have (RFC 9113 section 8.2.1).
     pub is_good: bool,
+    /// Whether the name is, whatever the value. It is known and not looked for again: a peer may name a long one in two
+    /// octets, over and over.
+    pub is_named: bool,
 }
 
 impl Line<'_> {
@@ -35,12 +38,13 @@ struct Entry {
     name: usize,
     tag: u16,
     is_good: bool,
+    is_named: bool,
 }
 
 impl Entry {
     fn line(&self) -> Line<'_> {
         let (name, value) = self.text.split_at_checked(self.name).unwrap_or_default();
-        Line { name, value, tag: self.tag, is_good: self.is_good }
+        Line { name, value, tag: self.tag, is_good: self.is_good, is_named: self.is_named }
     }
 }
 
@@ -92,7 +96,8 @@ impl Table {
             return;
         }
         let text = [line.name, line.value].concat().into_boxed_slice();
-        self.entries.push_back(Entry { text, name: line.name.len(), tag: line.tag, is_good: line.is_good });
+        let Line { name, tag, is_good, is_named, .. } = line;
+        self.entries.push_back(Entry { text, name: name.len(), tag, is_good, is_named });
         self.size += size;
         self.inserted = self.inserted.wrapping_add(1);
     }
@@ -104,7 +109,8 @@ impl Table {
         match STATIC.get(at) {
             Some((name, value)) => {
                 let tag = *TAGS.get(at)?;
-                Some(Line { name: name.as_bytes(), value: value.as_bytes(), tag, is_good: true })
+                let (name, value) = (name.as_bytes(), value.as_bytes());
+                Some(Line { name, value, tag, is_good: true, is_named: true })
             }
             None => self.aged(at - STATIC.len()),
         }

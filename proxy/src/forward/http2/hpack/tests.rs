@@ -247,3 +247,36 @@ proptest! {
         let _ = read(&mut decoder, &section);
     }
 }
+
+/// Go takes no second size where it has lines.
+#[test]
+fn one_size_is_told_once() {
+    let mut encoder = Encoder::default();
+    let mut begun = |sizes: &[usize]| {
+        sizes.iter().for_each(|size| encoder.resize(*size));
+        let mut out = Vec::new();
+        encoder.begin(&mut out);
+        out
+    };
+    assert_eq!(begun(&[2048]), [0x3f, 0xe1, 0x0f]);
+    assert_eq!(begun(&[4096]), [0x3f, 0xe1, 0x1f], "larger");
+    assert_eq!(begun(&[0, 4096]), [0x20, 0x3f, 0xe1, 0x1f], "both, where the first is the smaller one");
+    assert!(begun(&[4096]).is_empty());
+}
+
+/// What is known of a name is not looked for again.
+#[test]
+fn a_bad_name_stays_bad_and_a_good_one_good() {
+    let mut decoder = Decoder::default();
+    let mut goods = |section: &[u8]| {
+        let mut goods = Vec::new();
+        decoder.section(section, |line| goods.push(line.is_good)).unwrap();
+        goods
+    };
+    // `x-A: 1`, kept; its name again, with another value.
+    assert_eq!(goods(b"\x40\x03x-A\x011"), [false]);
+    assert_eq!(goods(b"\x7e\x012\x0f\x2f\x013\xbe"), [false; 3]);
+    // `x-a` with a value that is none, and with one that is.
+    assert_eq!(goods(b"\x40\x03x-a\x01\n"), [false]);
+    assert_eq!(goods(b"\x7e\x012\xbe\xbf"), [true, true, false]);
+}
