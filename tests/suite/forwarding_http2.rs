@@ -433,3 +433,141 @@ async fn a_connection_that_ended_is_none() {
     .await;
     assert_eq!(world.send(post(HOST, "/", "four")).await.text(), "second");
 }
+
+/// Each of them opened a connection of its own, which nobody else used.
+#[tokio::test]
+async fn who_finds_a_connection_at_its_end_shares_the_next_one() {
+    const STREAMS: usize = 20;
+    let upstream = RawUpstream::http2(&[], async |mut frames, _| {
+        for served in 1..=STREAMS {
+            let Some(stream) = asked(&mut frames).await else { return };
+            if served == STREAMS {
+                frames.go_away(stream).await;
+            }
+            frames.answer(stream, "served").await;
+        }
+        // What came behind is not processed, and the connection stays open for a while.
+        while frames.next().await.is_some() {}
+    })
+    .await;
+    let world = before(&upstream).await;
+    let mut clients = Vec::new();
+    for _ in 0..40 {
+        let mut conn = world.http1().await;
+        clients.push(tokio::spawn(async move {
+            for _ in 0..10 {
+                assert_eq!(conn.send(get(HOST, "/")).await.text(), "served");
+            }
+        }));
+    }
+    for client in clients {
+        client.await.unwrap();
+    }
+    let least = 40 * 10 / STREAMS;
+    assert!((least..=2 * least).contains(&upstream.connections()), "{}", upstream.connections());
+}
+
+/// One more of them was left behind by every request.
+#[tokio::test]
+async fn a_service_that_refuses_all_streams_has_few_connections() {
+    let upstream = RawUpstream::http2(&[], async |mut frames, _| {
+        while let Some(stream) = asked(&mut frames).await {
+            frames.reset(stream, REFUSED).await;
+        }
+    })
+    .await;
+    let world = before(&upstream).await;
+    for _ in 0..30 {
+        world.send(get(HOST, "/")).await.failed(503, "upstream_unavailable");
+    }
+    assert!(upstream.connections() <= 3, "{}", upstream.connections());
+}
+
+/// Requests that came one by one all went into the silence of the first connection.
+#[tokio::test]
+async fn a_connection_that_falls_silent_is_left() {
+    let upstream = RawUpstream::http2(&[], async |mut frames, index| {
+        if index > 1 {
+            return serve(frames).await;
+        }
+        let first = asked(&mut frames).await.unwrap();
+        frames.answer(first, "served").await;
+        while frames.next().await.is_some() {}
+    })
+    .await;
+    let mut estate = Estate::standard().await;
+    let timeouts = json!({"response": "2500ms"});
+    estate.service(
+        "framed",
+        json!({"baseline": [upstream.endpoint()], "protocol": "h2c", "timeouts": timeouts}),
+    );
+    estate.route(HOST, "/", "framed");
+    estate.config["workers"] = json!(1);
+    let world = estate.start().await;
+    assert_eq!(world.send(get(HOST, "/")).await.text(), "served");
+    world.send(get(HOST, "/")).await.failed(504, "upstream_timeout");
+    for _ in 0..3 {
+        assert_eq!(world.send(get(HOST, "/")).await.text(), "served");
+    }
+    assert_eq!(upstream.connections(), 2);
+}
+
+/// It kept the turn that it had been given, and all others who sent had to wait for it.
+#[tokio::test]
+async fn what_a_client_sends_goes_on_while_it_takes_nothing() {
+    const BODY: usize = 60_000;
+    const WINDOW: usize = 65_536;
+    let (said, mut heard) = mpsc::unbounded_channel();
+    let upstream = RawUpstream::http2(&[(INITIAL_WINDOW_SIZE, 1_000)], move |mut frames, _| {
+        let said = said.clone();
+        async move {
+            // Its settings are heard by the time that this is answered.
+            let first = asked(&mut frames).await.unwrap();
+            frames.said().await;
+            frames.answer(first, "served").await;
+            let (large, sends) = (asked(&mut frames).await.unwrap(), asked(&mut frames).await.unwrap());
+            for stream in [large, sends] {
+                frames.head(stream, &[(":status", "200")], false).await;
+            }
+            // As much of an answer as there is room for, until the client has no room for more.
+            let (mut came, mut room, mut quiet) = (0, WINDOW, 0);
+            while quiet < 50 {
+                while room >= 16_384 {
+                    frames.send(Frame::DATA, 0, large, &[b'x'; 16_384]).await;
+                    room -= 16_384;
+                }
+                quiet += 1;
+                for frame in frames.said().await {
+                    match frame.kind {
+                        Frame::DATA => came += frame.payload.len(),
+                        Frame::WINDOW if frame.stream == large => {
+                            room += usize::try_from(frame.reason()).unwrap();
+                            quiet = 0;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            assert_eq!(came, 1_000, "all that the window takes");
+            frames.window(sends, 100_000).await;
+            while came < BODY {
+                came += frames.next_of(Frame::DATA).await.unwrap().payload.len();
+            }
+            said.send(()).unwrap();
+            while frames.next().await.is_some() {}
+        }
+    })
+    .await;
+    let world = before(&upstream).await;
+    assert_eq!(world.send(get(HOST, "/")).await.text(), "served");
+    let mut client =
+        Frames::open(world.raw().await, &[(INITIAL_WINDOW_SIZE, 1 << 30), (MAX_CONCURRENT_STREAMS, 9)]).await;
+    client.window(0, 1 << 30).await;
+    client.get(1, HOST, "/large", &[]).await;
+    let head = [(":method", "POST"), (":scheme", "http"), (":authority", HOST), (":path", "/")];
+    client.head(3, &head, false).await;
+    for piece in vec![b'y'; BODY].chunks(10_000) {
+        client.send(Frame::DATA, 0, 3, piece).await;
+    }
+    within("all of the body", heard.recv()).await.unwrap();
+}
