@@ -34,7 +34,7 @@ answers with a code are counted in `sidetrack_errors_total{code=...}`, too ([err
 
 const EPILOGUE: &str = "
 Bounds that nothing changes: a PROXY protocol header has 4 KiB, the line of a chunk 4 KiB, the head of a service's answer
-64 KiB and 100 fields, its trailers and chunk extensions 16 KiB; a request names 8 keys and their parents at most 8 more
+64 KiB and 100 fields, its trailers (over HTTP/2 64 KiB) and chunk extensions 16 KiB; a request names 8 keys and their parents at most 8 more
 previews; each direction of an upgraded connection holds 16 KiB; of 1xx answers 8 wait for a client; an HTTP/2 client that
 leaves a ping unanswered for 20 s is gone; a connection that we end is listened to for 1 s more, so that its last answer
 arrives; a client that says `Expect: 100-continue` waits for a service that does not answer it for 1 s.

@@ -549,6 +549,7 @@ async fn what_a_client_sends_goes_on_while_it_takes_nothing() {
                 }
             }
             assert_eq!(came, 1_000, "all that the window takes");
+            said.send(()).unwrap();
             frames.window(sends, 100_000).await;
             while came < BODY {
                 came += frames.next_of(Frame::DATA).await.unwrap().payload.len();
@@ -569,5 +570,8 @@ async fn what_a_client_sends_goes_on_while_it_takes_nothing() {
     for piece in vec![b'y'; BODY].chunks(10_000) {
         client.send(Frame::DATA, 0, 3, piece).await;
     }
-    within("all of the body", heard.recv()).await.unwrap();
+    within("the client to take no more", heard.recv()).await.unwrap();
+    // Before the connection would be asked for a sign of life, which moves everything.
+    let all = tokio::time::timeout(std::time::Duration::from_secs(15), heard.recv()).await;
+    assert_eq!(all, Ok(Some(())), "all of the body");
 }

@@ -116,7 +116,7 @@ pub const ABOUT: [About; 28] = [
     row(
         "upstreamIdleTimeout",
         "the connection to the service is closed",
-        "Below the 5 s after which Node closes, so that a request is not written into a connection that is closing.",
+        "Below the 5 s after which Node closes, so that a request is not written into a connection that is closing. Over HTTP/2, where a server says before it closes, fifteen times as long.",
     ),
     row(
         "upstreamIdleConnections",

@@ -92,8 +92,8 @@ static IN_HOST: [bool; 256] =
     bytes_of(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=");
 
 /// `host` or `host:port` in the characters of RFC 3986 section 3.2.2, without userinfo. No `%`:
-/// `pr%2D42` could be read as a key by one side and not by the other. Empty is allowed: it matches only a route for
-/// any host.
+/// `pr%2D42` could be read as a key by one side and not by the other. No empty label: behind `pr-42.D..` no key would be
+/// seen. Empty is allowed: it matches only a route for any host.
 fn is_host(text: &str) -> bool {
     let port = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
@@ -104,7 +104,11 @@ fn is_host(text: &str) -> bool {
         },
         None => {
             let is_of_host = |byte: &u8| IN_HOST.get(usize::from(*byte)).is_some_and(|is_in| *is_in);
-            let rest = text.get(text.bytes().take_while(is_of_host).count()..).unwrap_or_default();
+            let length = text.bytes().take_while(is_of_host).count();
+            let (host, rest) = text.split_at_checked(length).unwrap_or_default();
+            if host.starts_with('.') || host.as_bytes().windows(2).any(|pair| pair == b"..") {
+                return false;
+            }
             rest.strip_prefix(':').or(rest.is_empty().then_some(""))
         }
     };
@@ -136,6 +140,7 @@ mod tests {
         assert_eq!(check("GET", "/", &["a.example:80"]).unwrap(), "a.example:80");
         assert_eq!(check("GET", "http://b.example/", &["a.example"]).unwrap(), "b.example");
         assert_eq!(check("OPTIONS", "*", &["a"]).unwrap(), "a");
+        assert_eq!(check("GET", "/", &["a.example.:80"]).unwrap(), "a.example.:80");
         for (method, target, hosts) in [
             ("GET", "/", &[][..]),
             ("GET", "/", &["a", "b"][..]),
@@ -145,6 +150,9 @@ mod tests {
             ("GET", "/", &["a:99999"][..]),
             ("GET", "/", &["pr%2D42.a"][..]),
             ("GET", "/", &["[::1"][..]),
+            ("GET", "/", &["pr-42.a.."][..]),
+            ("GET", "/", &["pr-42..a:80"][..]),
+            ("GET", "/", &[".a"][..]),
             ("GET", "*", &["a"][..]),
         ] {
             assert_eq!(check(method, target, hosts).unwrap_err().code, Code::MalformedRequest, "{hosts:?}");
