@@ -26,7 +26,7 @@ pub(super) async fn read(script: &Script) -> (Read, Vec<u8>) {
     let source = source(script).await;
     let (peer, wire) = Peer::begin(script);
     let stats = Arc::new(WorkerStats::default());
-    let mut link = Link::open(wire, &stats, Instant::now());
+    let mut link = Link::open(0, wire, &stats, Instant::now());
     let mut read = Read::default();
     peer.begun.notified().await;
     match link.stream(Instant::now()) {
