@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::carriers::Tool;
+use crate::carriers::{self, Tool};
 use crate::key::Key;
 use crate::limits::Limits;
 use crate::stamp::Seen;
@@ -208,6 +208,15 @@ impl Carriers {
     /// Whether `client` may name previews.
     pub fn trusts(&self, client: IpAddr) -> bool {
         self.from.as_ref().is_none_or(|from| contains(from, client))
+    }
+
+    /// The headers that are read: our own, and those of other tools.
+    pub fn headers(&self) -> impl Iterator<Item = &str> {
+        let of_tools = self.aliases.iter().flat_map(|tool| tool.places).filter_map(|place| match place {
+            carriers::Place::Header(name) => Some(*name),
+            carriers::Place::Baggage(_) | carriers::Place::Tracestate(_) | carriers::Place::Query(_) => None,
+        });
+        self.header.as_deref().into_iter().chain(of_tools)
     }
 
     /// The prefix that a key may be written with in any carrier.

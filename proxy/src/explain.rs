@@ -11,7 +11,7 @@ use sidetrack_config::model::{OnForkDown, Place, Role, Scheme};
 use crate::decide::{Told, Verdict, decide};
 use crate::decision::{Decision, Reason, Target};
 use crate::error::Failure;
-use crate::forward::{fork_unavailable, unavailable};
+use crate::forward::{fork_unavailable, nothing_instead, unavailable};
 use crate::head::{Head, HttpHead, PlainHead, RequestHead};
 use crate::identify::{Identity, Onward, join};
 use crate::pick::{self, View, Way};
@@ -145,7 +145,8 @@ fn walk(
     explanation.reason = Some(Reason::ForkDown.as_str());
     match preview.on_fork_down {
         OnForkDown::Baseline if !identity.strict => {
-            let baseline = pick::baseline(service, Some(&preview.key))?;
+            let baseline = pick::baseline(service, Some(&preview.key))
+                .map_err(|_| nothing_instead(service, preview.key))?;
             match explanation.picked(baseline, Reason::ForkDown) {
                 true => Ok(()),
                 false => Err(unavailable(service, None)),

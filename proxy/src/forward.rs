@@ -129,7 +129,8 @@ async fn instead(
     match preview.on_fork_down {
         OnForkDown::Hold => hold(worker, connection, decision, outgoing, record).await?.ok_or_else(down),
         OnForkDown::Baseline if !decision.identity.strict => {
-            let target = decision.here.baseline(decision.service, Some(&key))?;
+            let baseline = decision.here.baseline(decision.service, Some(&key));
+            let target = baseline.map_err(|_| nothing_instead(decision.service, key))?;
             record.decided(&Decision { reason: Reason::ForkDown, target, ..decision.clone() });
             match send(worker, connection, decision.service, target, outgoing, record).await {
                 Ok(exchange) => Ok(exchange),
@@ -317,6 +318,12 @@ pub fn fork_unavailable(service: &Service, key: Key) -> Failure {
         service.name
     );
     Failure::new(Code::ForkUnavailable, detail).about(key)
+}
+
+/// The failure of a request whose fork is down, and that the baseline may answer, where there is none.
+pub fn nothing_instead(service: &Service, key: Key) -> Failure {
+    let Failure { detail, .. } = fork_unavailable(service, key);
+    Failure::new(Code::NoRoute, format!("{detail}, and the service has no baseline")).about(key)
 }
 
 /// The failure of a request whose baseline is down; `error` is what the last connect met.

@@ -54,7 +54,7 @@ pub struct Identity {
     pub cookie: CookieChange,
     /// Whether the trace context of the request is a valid one.
     pub traced: bool,
-    /// Whether a cache can't tell the answer from others: the key is neither in the URL nor in our header.
+    /// Whether a cache can't tell the answer from others: the key is neither in the URL nor in our header, or did not count.
     pub is_private: bool,
     /// What becomes of the carriers on their way onward.
     pub onward: Onward,

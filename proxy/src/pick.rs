@@ -109,26 +109,27 @@ pub fn target_or<'t>(
 /// The previews that a request names, each where it is there.
 type Named<'t> = SmallVec<[Option<&'t Preview>; 2]>;
 
+/// Previews and their parents.
+pub type Lineage<'t> = SmallVec<[&'t Preview; 2 * MAX_KEYS]>;
+
 /// The first fork that the keys or their parents declare, even one that is down.
 fn declared<'t>(named: &Named<'t>, service: &Service, table: &'t Table) -> Option<(Target<'t>, Reason)> {
     let named = named.iter().copied().flatten();
-    for preview in named.clone() {
-        if let Some(endpoints) = preview.fork(service) {
-            return Some((Target::Fork(preview, endpoints), Reason::Fork));
-        }
+    let of = |preview: &'t Preview| Some(Target::Fork(preview, preview.fork(service)?));
+    if let Some(fork) = named.clone().find_map(of) {
+        return Some((fork, Reason::Fork));
     }
-    if named.clone().all(|preview| preview.parents().is_empty()) {
-        return None;
-    }
-    let mut queue: SmallVec<[&Preview; 2 * MAX_KEYS]> = named.collect();
+    let first_parent = named.clone().count();
+    let fork = lineage(named, table).into_iter().skip(first_parent).find_map(of)?;
+    Some((fork, Reason::ParentFork))
+}
+
+/// Previews, and behind them their parents, breadth-first, of which at most eight count.
+pub fn lineage<'t>(named: impl Iterator<Item = &'t Preview>, table: &'t Table) -> Lineage<'t> {
+    let mut queue: Lineage<'t> = named.collect();
     let first_parent = queue.len();
     let mut next = 0;
     while let Some(preview) = queue.get(next).copied() {
-        if next >= first_parent
-            && let Some(endpoints) = preview.fork(service)
-        {
-            return Some((Target::Fork(preview, endpoints), Reason::ParentFork));
-        }
         // A parent that is not there takes nobody's place among the eight.
         for parent in preview.parents().iter().filter_map(|parent| table.preview(&table.canonical(*parent))) {
             let is_new = queue.iter().all(|other| other.key != parent.key);
@@ -138,7 +139,7 @@ fn declared<'t>(named: &Named<'t>, service: &Service, table: &'t Table) -> Optio
         }
         next += 1;
     }
-    None
+    queue
 }
 
 /// The baseline of a service.

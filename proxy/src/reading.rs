@@ -98,6 +98,8 @@ pub fn read(
     let mut identity = identify(&asked.view(), table)?;
     if !is_trusted {
         identity = identity.distrusted()?;
+        // By what was cut a cache may tell the answer from others, and would keep it for those who may say it.
+        identity.is_private |= taken.carriers;
     }
     if is_replay(&asked.view(), &identity, asker.client, is_trusted, table) {
         replay::cut(&mut asked.head.fields);

@@ -253,9 +253,18 @@ pub fn finish(answer: &mut Answer, table: &Table, record: &mut Record) {
     }
     record.tell(fields);
     if record.identity().is_some_and(|identity| identity.is_private) {
-        fields.insert("cache-control", b"private, no-store");
+        keep_private(fields);
     }
     cookie(fields, carriers, record);
+}
+
+/// Keeps caches from an answer, whatever the service tells one of them by itself (RFC 9213): that would count for more.
+fn keep_private(fields: &mut Fields) {
+    fields.retain(|name| {
+        !name.ends_with(b"-cache-control")
+            && !matches!(name, b"edge-control" | b"expires" | b"surrogate-control" | b"x-accel-expires")
+    });
+    fields.insert("cache-control", b"private, no-store");
 }
 
 /// The name of the cookie that a `Set-Cookie` sets.

@@ -26,7 +26,7 @@ use crate::place::Here;
 use crate::reading::{Asked, Asker, Reading, read};
 use crate::record::Record;
 use crate::respond::{self, Answer, Dress};
-use crate::route::table::Table;
+use crate::route::snapshot::Held;
 use crate::worker::Worker;
 
 /// Answers one request. Whatever happens, there is one answer and one record. `head` becomes what goes onward; `hints` takes
@@ -65,7 +65,7 @@ pub fn refuse(worker: &Rc<Worker>, connection: &Rc<Connection>, failure: &Failur
 async fn walk(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
-    table: &Table,
+    table: &Rc<Held>,
     (head, body): (&mut RequestHead, ClientBody),
     hints: &Hints,
     record: &mut Record,
@@ -108,7 +108,7 @@ async fn walk(
     let limits = &worker.limits;
     // A call of gRPC may listen for as long as its stream may idle.
     let patience = if record.is_grpc() { decision.service.timeouts.idle } else { limits.body_timeout };
-    let source = Source::new(body, limits.body_bytes, patience)?;
+    let source = Source::new(body, limits.body_bytes, patience, table)?;
     let outgoing = Outgoing::new(head, source, &decision, authority, hints, &via)?;
     let how = (place, record.is_grpc());
     record.chained(chain::begin(&mut outgoing.head.fields, &decision, how, worker, table));

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::header::{HeaderName, HeaderValue};
 use serde_json::json;
-use sidetrack_tests::{Estate, Frame, Frames, RawUpstream, World, eventually, get, post, request, within};
+use sidetrack_tests::{
+    Estate, Frame, Frames, RawUpstream, World, eventually, feed, get, post, request, within,
+};
 use tokio::sync::Notify;
 
 use crate::D;
@@ -54,6 +57,30 @@ async fn trailers_of_requests() {
     let (status, _, body) = raw.answer().await;
     assert_eq!(status, 200);
     assert_eq!(names(&String::from_utf8(body).unwrap()), ["x-checksum"]);
+}
+
+/// Those of this very estate, too: what it calls its header, and its secrets.
+#[tokio::test]
+async fn trailers_of_requests_name_no_preview_and_hold_no_secret() {
+    let mut estate = Estate::standard().await;
+    estate.write("token", "sesame\n");
+    estate.config["carriers"] = json!({"header": "x-preview", "aliases": ["okteto"]});
+    estate.config["access"] = json!({"header": {"name": "x-token", "secretFile": "token"}});
+    let world = estate.start().await;
+    for mut conn in [world.http1().await, world.http2().await] {
+        let (pen, body) = feed();
+        let write = async move {
+            pen.data("four").await;
+            let names = ["x-preview", "x_preview", "x-okteto-divert", "x-token", "x-sum"];
+            let value = || HeaderValue::from_static("42");
+            pen.trailers(names.map(|name| (HeaderName::from_static(name), value())).into_iter().collect())
+                .await;
+        };
+        let call = request("POST", D, "/").header("te", "trailers").header("trailer", "x-sum").body(body);
+        let (reply, ()) = tokio::join!(conn.send(call), write);
+        let echo = reply.echo();
+        assert_eq!(echo.trailers(), ["x-sum"]);
+    }
 }
 
 #[tokio::test]

@@ -43,6 +43,8 @@ async fn forwarded_headers_are_ours() {
         .header("x-forwarded-proto", "https")
         .header("x-forwarded-port", "443")
         .header("x-forwarded-prefix", "/evil")
+        .header("x-forwarded-user", "evil")
+        .header("x-forwarded-client-cert", "By=spiffe://evil")
         .header("forwarded", "for=192.0.2.7")
         .header("x-request-id", "theirs");
     let reply = world.send(call).await;
@@ -52,7 +54,9 @@ async fn forwarded_headers_are_ours() {
     assert_eq!(echo.header("x-forwarded-host"), Some("preview.localhost:1234"));
     assert_eq!(echo.header("x-forwarded-proto"), Some("http"));
     assert!([port.to_string().as_str(), "1234"].contains(&echo.header("x-forwarded-port").unwrap()));
-    assert_eq!(echo.header("x-forwarded-prefix"), None);
+    for name in ["x-forwarded-prefix", "x-forwarded-user", "x-forwarded-client-cert"] {
+        assert_eq!(echo.header(name), None, "{name}");
+    }
     let forwarded = echo.header("forwarded").unwrap().to_ascii_lowercase();
     assert!(!forwarded.contains("192.0.2.7"), "{forwarded}");
     for pair in ["for=127.0.0.1", "host=\"preview.localhost:1234\"", "proto=http"] {

@@ -1,9 +1,10 @@
 //! Which endpoint takes the request: balance, the one retry, ejection and recovery, health checks, access.
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use serde_json::json;
-use sidetrack_tests::{Estate, RawUpstream, Refused, World, eventually, get, post, request};
+use sidetrack_tests::{Estate, RawUpstream, Refused, World, eventually, get, post, put, request};
 
 use crate::D;
 
@@ -286,4 +287,34 @@ async fn access_by_secret_or_network() {
     world.send(get(D, "/").key("57")).await.came_from("shop-57");
     let several = world.send(get(D, "/").key("57,42")).await;
     assert_eq!(several.code(), "access_denied", "each named preview must let it in: {several:?}");
+}
+
+/// A client sends it with every request, since some of them go to a fork of the parent.
+#[tokio::test]
+async fn the_secret_of_a_parent_goes_to_no_service() {
+    let mut estate = Estate::standard().await;
+    estate.config["previewsDir"] = "previews.d".into();
+    fs::create_dir(estate.folder().join("previews.d")).unwrap();
+    estate.write("token", "sesame\n");
+    let token = estate.folder().join("token");
+    let world = estate.start().await;
+    let host = world.admin.to_string();
+    let fork = world.of("checkout-42").endpoint();
+    let access = json!({"header": {"name": "x-token-of-7", "secretFile": token}});
+    for (key, preview) in [
+        ("7", json!({"forks": {"checkout": [fork]}, "access": access})),
+        ("8", json!({"parents": ["7"]})),
+        ("9", json!({"parents": ["8"]})),
+    ] {
+        let made = world.ask(put(&host, &format!("/v1/previews/{key}"), preview.to_string())).await;
+        assert_eq!(made.status, 201, "{made:?}");
+    }
+    for key in ["7", "8", "9"] {
+        for (path, service) in [("/", "shop"), ("/api/checkout", "checkout-42")] {
+            let reply = world.send(get(D, path).key(key).header("x-token-of-7", "sesame")).await;
+            reply.came_from(service);
+            assert_eq!(reply.echo().header("x-token-of-7"), None, "{key} {path}");
+        }
+    }
+    world.send(get(D, "/api/checkout").key("8")).await.failed(401, "access_denied");
 }

@@ -92,6 +92,21 @@ async fn caches_keep_out_where_they_cannot_see_the_key() {
         reply.came_from("checkout-42");
         assert_eq!(reply.header_lines("cache-control"), ["public, max-age=60"], "{reply:?}");
     }
+    // What a service tells one cache alone counts for more there (RFC 9213).
+    let targeted = [
+        ("cdn-cache-control", "max-age=60"),
+        ("example-cdn-cache-control", "max-age=60"),
+        ("surrogate-control", "max-age=60"),
+        ("edge-control", "max-age=60"),
+        ("x-accel-expires", "60"),
+        ("expires", "Thu, 01 Dec 2033 16:00:00 GMT"),
+    ];
+    let call = |call: Call| targeted.iter().fold(call, |call, (name, value)| call.answer_with(name, value));
+    let reply = world.send(call(get(D, "/api/checkout").header("cookie", "pr-id=42"))).await;
+    assert_eq!(reply.header_lines("cache-control"), ["private, no-store"]);
+    assert!(targeted.iter().all(|(name, _)| reply.header(name).is_none()), "{reply:?}");
+    let reply = world.send(call(get(D, "/api/checkout").key("42"))).await;
+    assert!(targeted.iter().all(|(name, value)| reply.header(name) == Some(value)), "{reply:?}");
     let keyless = world.send(cached(get(D, "/api/checkout"))).await;
     assert_eq!(keyless.header_lines("cache-control"), ["public, max-age=60"]);
 }

@@ -66,6 +66,42 @@ async fn a_url_that_names_a_preview_is_refused_to_a_stranger() {
     world.send(get(D, "/api/checkout")).await.came_from("checkout");
 }
 
+/// A cache in front tells answers apart by `X-PR-ID`, and would keep this one for those who may name 42.
+#[tokio::test]
+async fn no_cache_keeps_what_a_stranger_got() {
+    let world = world("10.0.0.0/8").await;
+    let cached = |call: Call| call.answer_with("cache-control", "public, max-age=60");
+    let reply = world.send(cached(get(D, "/api/checkout").key("42"))).await;
+    reply.came_from("checkout");
+    assert_eq!(reply.header_lines("cache-control"), ["private, no-store"]);
+    let reply = world.send(cached(get(D, "/api/checkout"))).await;
+    assert_eq!(reply.header_lines("cache-control"), ["public, max-age=60"]);
+}
+
+/// A service would hand it on beside a trace of its own, to a waypoint that asks nobody for `access`.
+#[tokio::test]
+async fn who_has_no_access_names_no_preview_behind_the_gateway_either() {
+    let mut estate = Estate::standard().await;
+    estate.config["access"] = json!({"allow": ["10.0.0.0/8"]});
+    let world = estate.start().await;
+    let named = |parents: usize| {
+        let call =
+            get(D, "/api/checkout").header("tracestate", "a=1,pr-id=42").header("x-pr-signature", "0-0");
+        (0..parents).fold(call, |call, _| call.header("traceparent", TRACEPARENT))
+    };
+    world.send(named(1)).await.failed(403, "access_denied");
+    for parents in [0, 2] {
+        let reply = world.send(named(parents)).await;
+        reply.came_from("checkout");
+        let echo = reply.echo();
+        assert_eq!(
+            (echo.header("tracestate"), echo.header("x-pr-signature")),
+            (Some("a=1"), None),
+            "{parents}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn who_may_is_read_as_ever() {
     let world = world("127.0.0.0/8").await;

@@ -78,6 +78,9 @@ async fn a_fork_that_is_down() {
         estate.preview(key)["onForkDown"] = policy.into();
         estate.preview(key)["forks"]["checkout"] = json!([refused.address.to_string()]);
     }
+    estate.service("ghost", json!({}));
+    estate.route("ghost.preview.localhost", "/", "ghost");
+    estate.preview("2")["forks"]["ghost"] = json!([refused.address.to_string()]);
     // Declared, and without any endpoint yet.
     estate.preview("3")["forks"]["checkout"] = json!([]);
     let world = estate.start().await;
@@ -93,6 +96,13 @@ async fn a_fork_that_is_down() {
     }
     let strict = world.send(get(D, "/api/checkout").key("2").header("x-pr-strict", "1")).await;
     strict.failed(503, "fork_unavailable");
+    let nothing = world.send(get("ghost.preview.localhost", "/").key("2")).await;
+    nothing.failed(404, "no_route");
+    assert_eq!(nothing.receipt(), "ghost@2;reason=fork_down");
+    assert_eq!(
+        nothing.json()["detail"],
+        "the fork of ghost for 2 is declared and none of its endpoints can be reached, and the service has no baseline"
+    );
 }
 
 #[tokio::test]

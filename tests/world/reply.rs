@@ -130,6 +130,11 @@ impl Echo {
         self.0["trailers"][name].as_str()
     }
 
+    /// The names of the trailer fields.
+    pub fn trailers(&self) -> Vec<&str> {
+        self.0["trailers"].as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
     /// How many bytes of body came.
     pub fn body_len(&self) -> u64 {
         self.0["body_len"].as_u64().unwrap()

@@ -17,6 +17,8 @@ use super::rewrite::strip_trailers;
 use crate::accept::body::{Broken, ClientBody};
 use crate::error::Failure;
 use crate::fields::Fields;
+use crate::identify::is_twin;
+use crate::route::snapshot::Held;
 
 /// How long a client that expects `100 Continue` is kept waiting for an upstream that does not say it. The time
 /// that curl waits by itself; RFC 9110 section 10.1.1 forbids to wait for ever.
@@ -36,14 +38,22 @@ pub struct Source {
     /// How long nothing may come of it; zero: for ever.
     patience: Cell<Duration>,
     gap: RefCell<Gap>,
+    /// By which it was read: trailers come late.
+    table: Rc<Held>,
 }
 
 impl Source {
-    /// Takes the body of a client, of at most so many bytes (zero: any number), that may say nothing for `patience`.
+    /// Takes the body of a client, of at most so many bytes (zero: any number), that may say nothing for `patience`. `table` is
+    /// the one by which its head was read.
     ///
     /// # Errors
     /// `request_too_large` where its head says that it is longer.
-    pub fn new(incoming: ClientBody, most: u64, patience: Duration) -> Result<Self, Failure> {
+    pub fn new(
+        incoming: ClientBody,
+        most: u64,
+        patience: Duration,
+        table: &Rc<Held>,
+    ) -> Result<Self, Failure> {
         if most > 0 && incoming.left().is_some_and(|left| left > most) {
             return Err(Broken::TooLarge(most).failure());
         }
@@ -56,6 +66,7 @@ impl Source {
             most,
             patience: Cell::new(patience),
             gap: RefCell::default(),
+            table: Rc::clone(table),
         })
     }
 
@@ -144,7 +155,15 @@ impl Source {
 
     /// The trailers, once, after the end.
     pub fn take_trailers(&self) -> Option<Fields> {
-        self.incoming.borrow_mut().take_trailers().map(strip_trailers)
+        let trailers = self.incoming.borrow_mut().take_trailers()?;
+        let mut trailers = strip_trailers(trailers);
+        // What a head may not say onward trailers may not say either, to a service that reads both as one.
+        let estate = &self.table.estate;
+        let secrets = estate.secret_headers.iter().map(http::HeaderName::as_str);
+        for ours in estate.carriers.headers().chain(secrets) {
+            trailers.retain(|name| !is_twin(name, ours.as_bytes()));
+        }
+        Some(trailers)
     }
 
     fn used(&self, count: usize) {

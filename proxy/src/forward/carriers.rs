@@ -6,7 +6,7 @@ mod cut;
 use std::borrow::Cow;
 
 use sidetrack_config::Key;
-use sidetrack_config::model::Carriers;
+use sidetrack_config::model::{Carriers, Role};
 use smallvec::SmallVec;
 
 use super::trace;
@@ -26,7 +26,8 @@ const STRICT: &str = "x-pr-strict";
 pub use cut::{Cut, cut, leave};
 
 /// Writes the keys of `identity` into the fields of a request that goes upstream. Where it had no trace it gets one, with
-/// the id `hidden`, which says the key, or a random one. `proof` is what proves the keys.
+/// the id `hidden`, which says the key, or a random one. `proof` is what proves the keys. What did not count here goes no
+/// further: it may count behind us, where nobody asks for `access`.
 pub fn stamp(
     fields: &mut Fields,
     identity: &Identity,
@@ -37,7 +38,13 @@ pub fn stamp(
 ) {
     let carriers = &estate.carriers;
     cookie(fields, identity, estate);
+    if !identity.traced {
+        cut::untraced(fields, carriers);
+    }
     if identity.keys.is_empty() {
+        if estate.role == Role::Gateway {
+            fields.remove(signature::FIELD);
+        }
         return;
     }
     if let Some(name) = carriers.header.as_deref() {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use sidetrack_config::model::{Role, Scheme, contains};
 
 use crate::accept::connection::Connection;
-use crate::fields::{Fields, Skips};
+use crate::fields::Fields;
 
 /// The addresses of the client and of the proxies before us.
 pub const FOR: &str = "x-forwarded-for";
@@ -19,9 +19,6 @@ pub const PORT: &str = "x-forwarded-port";
 const PREFIX: &str = "x-forwarded-prefix";
 /// All of that in one field (RFC 7239).
 pub const FORWARDED: &str = "forwarded";
-/// What only a proxy that is believed may say.
-const OF_PROXIES: Skips<8> =
-    Skips::new([FOR, HOST, PROTO, PORT, PREFIX, FORWARDED, "x-real-ip", "x-forwarded-server"]);
 /// The id of a request.
 pub const REQUEST_ID: &str = "x-request-id";
 
@@ -81,7 +78,7 @@ pub fn write(
     }
     fields.insert(REQUEST_ID, request_id);
     if !connection.trusted {
-        fields.remove_all(OF_PROXIES);
+        fields.retain(|name| !is_of_proxies(name));
     }
     if !path_prefix.is_empty() {
         fields.insert(PREFIX, path_prefix.as_bytes());
@@ -100,6 +97,12 @@ pub fn write(
             fields.extend(ours);
         }
     });
+}
+
+/// Whether only a proxy that is believed may say this. What others write besides the names above (`-User`, `-Client-Cert`,
+/// `-Ssl`) services believe as much.
+fn is_of_proxies(name: &[u8]) -> bool {
+    name.starts_with(b"x-forwarded-") || matches!(name, b"forwarded" | b"x-real-ip")
 }
 
 /// `for=` of RFC 7239 section 6: IPv6 in brackets and quotes.

@@ -20,6 +20,7 @@ use crate::fields::{Fields, Skips};
 use crate::h1::write;
 use crate::head::{HttpHead, RequestHead};
 use crate::identify::{Onward, strip_query};
+use crate::pick::{Lineage, lineage};
 use crate::route::table::Table;
 use crate::worker::Worker;
 
@@ -298,12 +299,13 @@ fn websocket_key(worker: &Worker) -> String {
     text + "=="
 }
 
-/// Fields that hold secrets of ours: those of the file, of the previews that this request names, and of the one that it goes
-/// to.
-fn secrets<'t>(decision: &'t Decision<'_>, table: &'t Table) -> impl Iterator<Item = &'t str> {
-    let keys = decision.identity.keys.iter().copied().chain(decision.target.preview());
-    let named = keys.filter_map(|key| Some(&*table.access(&key)?.header.as_ref()?.name));
-    table.estate.secret_headers.iter().map(http::HeaderName::as_str).chain(named)
+/// Fields that hold secrets of ours: those of the file, of the previews that this request names, and of their parents, wherever
+/// it goes: a client sends them all with each request.
+fn secrets<'t>(decision: &Decision<'_>, table: &'t Table) -> impl Iterator<Item = &'t str> {
+    let named = decision.identity.keys.iter().filter_map(|key| table.preview(key).map(AsRef::as_ref));
+    let lineage = if table.restricted == 0 { Lineage::new() } else { lineage(named, table) };
+    let theirs = lineage.into_iter().filter_map(|preview| Some(&*preview.access()?.header.as_ref()?.name));
+    table.estate.secret_headers.iter().map(http::HeaderName::as_str).chain(theirs)
 }
 
 /// How often `Via` names this process.

@@ -164,13 +164,14 @@ fn names_of_another_preview_are_refused_and_the_table_stays_as_it_was() {
 }
 
 #[test]
-fn a_preview_that_leaves_takes_its_names_with_it() {
+fn the_names_of_a_preview_that_left_are_answered_as_its_key_is() {
     let mut table = table(ESTATE);
     let before = table.clone();
     let left = table.remove(&key("42")).unwrap();
     for url in ["demo.preview.localhost", "uat.example.com", "[::1]", "127.0.0.9"] {
-        assert_eq!(decided(&PlainHead::get(url), &table), "no_route", "{url}");
+        assert_eq!(decided(&PlainHead::get(url), &table), "unknown_preview", "{url}");
     }
+    assert_eq!(decided(&PlainHead::get("uat.example.org"), &table), "no_route");
     assert_eq!(decided(&PlainHead::get("api--pr-42.preview.localhost"), &table), "unknown_preview");
     assert_eq!(decided(&PlainHead::get("pr-57.api.preview.localhost"), &table), "checkout@baseline no_fork");
     assert_eq!(

@@ -118,7 +118,9 @@ impl Case<'_> {
             ensure!(receipt.is_none() && reason.is_none(), "receipt {receipt:?}, reason {reason:?}");
             return Ok(());
         };
-        let is_absent = line["error"] == "unknown_preview" || line["error"] == "preview_expired";
+        // The last where the fork went while the request waited for it.
+        let absent = ["unknown_preview", "preview_expired", "no_route"];
+        let is_absent = line["error"].as_str().is_some_and(|code| absent.contains(&code));
         let at = line["preview"].as_str().unwrap_or(if is_absent { "none" } else { "baseline" });
         let wanted = format!("s{}@{at};reason={reason};gen={}", request.service, line["generation"]);
         ensure!(receipt == wanted, "the receipt is {receipt}, and the record says {wanted}");

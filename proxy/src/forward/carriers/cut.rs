@@ -27,11 +27,7 @@ pub fn cut(fields: &mut Fields, carriers: &Carriers) -> Cut {
     fields.remove(STRICT);
     let mut found = fields.remove(signature::FIELD);
     let before = fields.len();
-    let of_tools = carriers.aliases.iter().flat_map(|tool| tool.places).filter_map(|place| match place {
-        Place::Header(name) => Some(*name),
-        Place::Baggage(_) | Place::Tracestate(_) | Place::Query(_) => None,
-    });
-    for ours in of_tools.chain(carriers.header.as_deref()) {
+    for ours in carriers.headers() {
         fields.retain(|name| !is_twin(name, ours.as_bytes()));
     }
     found |= fields.len() < before;
@@ -43,6 +39,12 @@ pub fn cut(fields: &mut Fields, carriers: &Carriers) -> Cut {
         .as_deref()
         .is_some_and(|name| cut_pairs(fields, |pair| cookie_value(pair, name).is_some()));
     Cut { carriers: found, strict }
+}
+
+/// Takes every carrier out of a `tracestate` beside which there is no valid `traceparent`. Nobody has read it here, and who
+/// begins a trace of its own may hand it on beside that one.
+pub(super) fn untraced(fields: &mut Fields, carriers: &Carriers) {
+    from_list(fields, TRACESTATE, |name| is_carrier(carriers, TRACESTATE, name));
 }
 
 /// Whether our member of `baggage` is a strict one.

@@ -44,13 +44,38 @@ fn without_a_key_nothing_is_added_or_changed() {
             .with("tracestate", "x=1, y=2")
             .with("x-pr-strict", "1"),
         get().with("traceparent", TRACE).with("tracestate", "x=1, y=2"),
-        get().with("tracestate", "pr-id=42").with("traceparent", "rubbish"),
         get().with("cookie", "a=1;b=2").with("cookie", "xpr-id=42"),
         get().with("cookie", b"a=\xff"),
         PlainHead { query: Some("pr-id=".to_owned()), ..get() },
     ] {
         assert_eq!(fields(&stamped(&head, estate())), fields(&head), "{head:?}");
     }
+}
+
+/// Who begins a trace of its own may hand it on beside that one, and then it would count.
+#[test]
+fn a_member_that_did_not_count_goes_no_further() {
+    let table = estate_with("carriers: {aliases: [signadot]}");
+    for parent in [&["rubbish"][..], &[], &[TRACE, TRACE]] {
+        let head = parent.iter().fold(get(), |head, parent| head.with("traceparent", *parent));
+        for (sent, left) in [
+            ("pr-id=42", &[][..]),
+            ("a=1, pr-id=42,pr-id-sig=0,sd-routing-key=42", &["a=1"]),
+            ("a=1, b=2", &["a=1, b=2"]),
+        ] {
+            let onward = stamped(&head.clone().with("tracestate", sent), &table);
+            assert_eq!(lines(&onward, "tracestate"), left, "{parent:?} {sent}");
+            assert_eq!(lines(&onward, "traceparent"), parent);
+        }
+    }
+    let sent = get().with("x-pr-signature", "0-0");
+    assert_eq!(lines(&stamped(&sent, &table), "x-pr-signature"), [""; 0]);
+    let inside = estate_with("role: waypoint");
+    assert_eq!(
+        lines(&stamped(&sent, &inside), "x-pr-signature"),
+        ["0-0"],
+        "an id may say the key further on"
+    );
 }
 
 #[test]
