@@ -108,7 +108,7 @@ async fn walk(
     let limits = &worker.limits;
     // A call of gRPC may listen for as long as its stream may idle.
     let patience = if record.is_grpc() { decision.service.timeouts.idle } else { limits.body_timeout };
-    let source = Source::new(body, limits.body_bytes, patience, table)?;
+    let source = Source::new(body, limits.body_bytes, patience, table.own_fields())?;
     let outgoing = Outgoing::new(head, source, &decision, authority, hints, &via)?;
     let how = (place, record.is_grpc());
     record.chained(chain::begin(&mut outgoing.head.fields, &decision, how, worker, table));

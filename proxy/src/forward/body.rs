@@ -18,7 +18,6 @@ use crate::accept::body::{Broken, ClientBody};
 use crate::error::Failure;
 use crate::fields::Fields;
 use crate::identify::is_twin;
-use crate::route::snapshot::Held;
 
 /// How long a client that expects `100 Continue` is kept waiting for an upstream that does not say it. The time
 /// that curl waits by itself; RFC 9110 section 10.1.1 forbids to wait for ever.
@@ -38,13 +37,13 @@ pub struct Source {
     /// How long nothing may come of it; zero: for ever.
     patience: Cell<Duration>,
     gap: RefCell<Gap>,
-    /// By which it was read: trailers come late.
-    table: Rc<Held>,
+    /// What trailers may not say either.
+    own_fields: Rc<[Box<str>]>,
 }
 
 impl Source {
-    /// Takes the body of a client, of at most so many bytes (zero: any number), that may say nothing for `patience`. `table` is
-    /// the one by which its head was read.
+    /// Takes the body of a client, of at most so many bytes (zero: any number), that may say nothing for `patience`, and whose
+    /// trailers say nothing of `own_fields`.
     ///
     /// # Errors
     /// `request_too_large` where its head says that it is longer.
@@ -52,7 +51,7 @@ impl Source {
         incoming: ClientBody,
         most: u64,
         patience: Duration,
-        table: &Rc<Held>,
+        own_fields: &Rc<[Box<str>]>,
     ) -> Result<Self, Failure> {
         if most > 0 && incoming.left().is_some_and(|left| left > most) {
             return Err(Broken::TooLarge(most).failure());
@@ -66,7 +65,7 @@ impl Source {
             most,
             patience: Cell::new(patience),
             gap: RefCell::default(),
-            table: Rc::clone(table),
+            own_fields: Rc::clone(own_fields),
         })
     }
 
@@ -157,10 +156,8 @@ impl Source {
     pub fn take_trailers(&self) -> Option<Fields> {
         let trailers = self.incoming.borrow_mut().take_trailers()?;
         let mut trailers = strip_trailers(trailers);
-        // What a head may not say onward trailers may not say either, to a service that reads both as one.
-        let estate = &self.table.estate;
-        let secrets = estate.secret_headers.iter().map(http::HeaderName::as_str);
-        for ours in estate.carriers.headers().chain(secrets) {
+        // Some services read both as one.
+        for ours in &*self.own_fields {
             trailers.retain(|name| !is_twin(name, ours.as_bytes()));
         }
         Some(trailers)

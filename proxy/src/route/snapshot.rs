@@ -49,9 +49,20 @@ impl Published {
 pub struct Held {
     table: Arc<Table>,
     version: u64,
+    own_fields: Rc<[Box<str>]>,
 }
 
 impl Held {
+    fn new(table: Arc<Table>, version: u64) -> Rc<Self> {
+        let own_fields = table.estate.own_fields().map(Box::from).collect();
+        Rc::new(Self { table, version, own_fields })
+    }
+
+    /// Those of [`Estate::own_fields`](super::table::Estate::own_fields), for who can't hold the table for as long.
+    pub const fn own_fields(&self) -> &Rc<[Box<str>]> {
+        &self.own_fields
+    }
+
     /// Which publication it is of: tables with the same number are the same.
     pub const fn version(&self) -> u64 {
         self.version
@@ -79,7 +90,7 @@ impl Cached {
     pub fn new(published: Arc<Published>) -> Self {
         // First the number, then the table: one that comes in between is fetched again, and none is missed.
         let version = published.version.load(Ordering::Acquire);
-        let table = RefCell::new(Rc::new(Held { table: published.load(), version }));
+        let table = RefCell::new(Held::new(published.load(), version));
         Self { version: Cell::new(version), table, published }
     }
 
@@ -87,7 +98,7 @@ impl Cached {
     pub fn get(&self) -> Rc<Held> {
         let version = self.published.version.load(Ordering::Acquire);
         if version != self.version.get() {
-            *self.table.borrow_mut() = Rc::new(Held { table: self.published.load(), version });
+            *self.table.borrow_mut() = Held::new(self.published.load(), version);
             self.version.set(version);
         }
         Rc::clone(&self.table.borrow())

@@ -122,6 +122,11 @@ pub struct Service {
 }
 
 impl Estate {
+    /// Fields of requests by whose names this estate reads keys and secrets.
+    pub fn own_fields(&self) -> impl Iterator<Item = &str> {
+        self.carriers.headers().chain(self.secret_headers.iter().map(http::HeaderName::as_str))
+    }
+
     /// The service of this name, where it is there.
     pub fn service(&self, name: &str) -> Option<&Service> {
         self.known.named(name).and_then(|at| self.services.get(at)).map(AsRef::as_ref)

@@ -276,8 +276,10 @@ impl Session {
         if self.is_going() {
             return Poll::Ready(Err(Ended::Left(Reason::NO_ERROR)));
         }
+        // How many the peer takes it says first of all. Those that it refused would have begun to send their bodies.
+        let most = if self.is_greeted { self.peer.streams } else { 1 };
         // Nor does any begin while the peer takes nothing: what clients begin and leave again would pile up here.
-        if self.streams.len() < self.peer.streams && self.out.takes_heads() {
+        if self.streams.len() < most && self.out.takes_heads() {
             return Poll::Ready(Ok(()));
         }
         // Who waits may be asked often, by what else it waits for.

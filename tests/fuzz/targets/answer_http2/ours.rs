@@ -15,13 +15,11 @@ use sidetrack_proxy::forward::body::Source;
 use sidetrack_proxy::forward::http2::hpack::{Encoder, Known};
 use sidetrack_proxy::forward::http2::{Answered, Link, NoAnswer};
 use sidetrack_proxy::record::metrics::WorkerStats;
-use sidetrack_proxy::route::snapshot::{Cached, Published};
 use tokio::time::Instant;
 
 use super::peer::Peer;
 use super::script::Script;
 use super::{Lines, Read, STREAM_WINDOW};
-use crate::estate;
 
 /// Asks, and reads the answer.
 pub(super) async fn read(script: &Script) -> (Read, Vec<u8>) {
@@ -122,7 +120,6 @@ async fn source(script: &Script) -> Option<Rc<Source>> {
         while server.accept().await.is_some() {}
     });
     let incoming = Incoming::new(request.into_body(), &Fields::with_room(0, 0));
-    let table = Cached::new(Arc::new(Published::new(Arc::new(estate::table().clone())))).get();
-    let source = Source::new(ClientBody::Http2(Box::new(incoming)), 0, Duration::ZERO, &table);
+    let source = Source::new(ClientBody::Http2(Box::new(incoming)), 0, Duration::ZERO, &Rc::default());
     Some(Rc::new(source.unwrap_or_else(|_| panic!("a body of any length"))))
 }
