@@ -193,10 +193,6 @@ async fn hold(
     Ok(None)
 }
 
-/// How often a request goes from a connection that did not take it to another one of the same endpoint. Of those that others
-/// opened more than one may be at its end.
-const MOVES: u8 = 4;
-
 /// The service of that name in another table.
 fn same_service<'t>(table: &'t Table, service: &Service) -> Option<&'t Service> {
     table.estate.service(&service.name)
@@ -220,7 +216,6 @@ async fn send(
     let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
     let mut last = None;
     let mut avoid = Avoid::Nothing;
-    let mut moves = 0;
     let mut repeated = false;
     let mut first = true;
     let mut made_room = false;
@@ -245,7 +240,7 @@ async fn send(
                 continue;
             }
         };
-        let (reused, this) = (lease.is_reused() && moves < MOVES, lease.avoided());
+        let (reused, link) = (lease.is_reused(), lease.link());
         record.sending(endpoint.address, &outgoing.source);
         match attempt(worker, connection, service, endpoint, lease, outgoing).await {
             Ok(exchange) => {
@@ -253,18 +248,16 @@ async fn send(
                 return Ok(exchange);
             }
             // Nothing was written: it may go anywhere. A kept connection that had died says nothing about its endpoint.
-            Err(Lost::Unwritten) if reused => {
-                moves += 1;
-                avoid = this;
-            }
+            Err(Lost::Unwritten) if reused => avoid = avoid.and(link),
             Err(Lost::Unwritten) => {
+                worker.pool.refused(endpoint);
                 worker.pool.failed(endpoint, set);
                 tried.push(endpoint.id);
             }
             // The race with an upstream that closes a kept connection: once more, on a new one.
             Err(Lost::Silent) if !repeated => {
                 repeated = true;
-                avoid = this;
+                avoid = Avoid::Kept;
             }
             Err(Lost::Silent) => return Err(Unsent::Failed(broke_off(service))),
             Err(Lost::Failed(failure, whose)) => {

@@ -161,17 +161,20 @@ async fn a_stream_is_whole_when_it_says_so() {
 /// Each of the first requests opened a connection of its own.
 #[tokio::test]
 async fn a_burst_shares_one_connection() {
-    let upstream = RawUpstream::http2(&[], async |frames, _| serve(frames).await).await;
-    let world = before(&upstream).await;
-    let mut asking = Vec::new();
-    for _ in 0..50 {
-        let mut conn = world.http1().await;
-        asking.push(tokio::spawn(async move { conn.send(get(HOST, "/")).await.text().to_owned() }));
+    // Those that the first has no room for opened one each, where they did not wait for the next one together.
+    for (count, most) in [(50, 1), (250, 3)] {
+        let upstream = RawUpstream::http2(&[], async |frames, _| serve(frames).await).await;
+        let world = before(&upstream).await;
+        let mut asking = Vec::new();
+        for _ in 0..count {
+            let mut conn = world.http1().await;
+            asking.push(tokio::spawn(async move { conn.send(get(HOST, "/")).await.text().to_owned() }));
+        }
+        for each in asking {
+            assert_eq!(within("an answer", each).await.unwrap(), "served");
+        }
+        assert!(upstream.connections() <= most, "{} for {count}", upstream.connections());
     }
-    for each in asking {
-        assert_eq!(within("an answer", each).await.unwrap(), "served");
-    }
-    assert_eq!(upstream.connections(), 1);
 }
 
 #[tokio::test]
@@ -465,6 +468,24 @@ async fn who_finds_a_connection_at_its_end_shares_the_next_one() {
     }
     let least = 40 * 10 / STREAMS;
     assert!((least..=2 * least).contains(&upstream.connections()), "{}", upstream.connections());
+}
+
+/// Two of them sent each request back and forth until it failed.
+#[tokio::test]
+async fn however_many_connections_take_nothing_more_another_one_is_opened() {
+    let upstream = RawUpstream::http2(&[], async |mut frames, _| {
+        let first = asked(&mut frames).await.unwrap();
+        frames.answer(first, "served").await;
+        while let Some(stream) = asked(&mut frames).await {
+            frames.reset(stream, REFUSED).await;
+        }
+    })
+    .await;
+    let world = before(&upstream).await;
+    for _ in 0..8 {
+        assert_eq!(world.send(get(HOST, "/")).await.text(), "served");
+    }
+    assert_eq!(upstream.connections(), 8);
 }
 
 /// One more of them was left behind by every request.

@@ -175,12 +175,14 @@ async fn over_http2(
     let says_continue = outgoing.expects && connection.is_http2;
     let is_head = outgoing.head.method == Method::HEAD;
     let write = |encoder: &mut Encoder, out: &mut Vec<u8>| outgoing.write_http2(encoder, out);
-    let exchanged = lease.conn.exchange(is_head, write, body, outgoing.expects, |status, fields| {
-        // Over HTTP/1.1 100 is said to the client when its body is first asked for.
-        if status != StatusCode::CONTINUE || says_continue {
-            outgoing.hints.send(status, fields);
-        }
-    });
+    let patience = endpoint.upstream.connect_timeout;
+    let exchanged =
+        lease.conn.exchange(is_head, write, body, outgoing.expects, patience, |status, fields| {
+            // Over HTTP/1.1 100 is said to the client when its body is first asked for.
+            if status != StatusCode::CONTINUE || says_continue {
+                outgoing.hints.send(status, fields);
+            }
+        });
     let (why, is_written, is_heard) = match exchanged.await {
         Ok((status, mut fields, stream, upload)) => {
             // The stream has seen to it that they say the same.

@@ -20,9 +20,10 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use h2::Reason;
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -59,6 +60,8 @@ pub struct Link {
 pub struct Http2 {
     link: u64,
     session: Rc<RefCell<Session>>,
+    /// Of the connection, those that wait to be opened among them.
+    streams: Rc<Cell<u32>>,
 }
 
 /// Why no answer came.
@@ -111,7 +114,7 @@ impl Link {
             return None;
         }
         self.used = now;
-        Some(Http2 { link: self.id, session: Rc::clone(&self.session) })
+        Some(Http2 { link: self.id, session: Rc::clone(&self.session), streams: Rc::clone(&self.streams) })
     }
 
     /// Its streams that are under way, for who counts them.
@@ -125,7 +128,7 @@ impl Link {
         let mut session = self.session.borrow_mut();
         let busy = self.streams.get() > 0;
         session.ticks = session.ticks.wrapping_add(1);
-        match self.pulse.beats(session.read, busy || session.is_doubted(), now) {
+        match self.pulse.beats(session.read, session.opened(), busy || session.is_doubted(), now) {
             Beat::Alive => {}
             Beat::Ask => session.ping(),
             Beat::Dead => {
@@ -150,8 +153,31 @@ impl Http2 {
         self.link
     }
 
+    /// Waits until the stream may be opened, for as long as `patience` (zero: for ever).
+    async fn vacancy(&self, patience: Duration) -> Result<(), Ended> {
+        let poll = |cx: &mut Context<'_>| {
+            let mut session = self.session.borrow_mut();
+            let polled = session.poll_vacancy(cx);
+            // More were lent than it takes, now that it has said so: they go elsewhere.
+            if polled.is_pending() && session.takes_fewer_than(self.streams.get()) {
+                return Poll::Ready(Err(Ended::Left(Reason::NO_ERROR)));
+            }
+            polled
+        };
+        // Nearly always it is there.
+        if let Poll::Ready(vacancy) = poll_fn(|cx| Poll::Ready(poll(cx))).await {
+            return vacancy;
+        }
+        if patience.is_zero() {
+            return poll_fn(poll).await;
+        }
+        let late = Ended::Closed(std::io::ErrorKind::TimedOut);
+        tokio::time::timeout(patience, poll_fn(poll)).await.unwrap_or(Err(late))
+    }
+
     /// Sends the head that `write` writes and as much of `body` as there is, and waits for the head of the answer, which may
-    /// come before all is sent. `hint` is told of 1xx answers. With `expects` the body waits for the first of them.
+    /// come before all is sent. `hint` is told of 1xx answers. With `expects` the body waits for the first of them. The peer
+    /// may take no stream for as long as `patience` (zero: for ever).
     ///
     /// # Errors
     /// Why there is no answer.
@@ -161,10 +187,11 @@ impl Http2 {
         write: impl FnOnce(&mut Encoder, &mut Vec<u8>),
         body: Option<Rc<Source>>,
         expects: bool,
+        patience: Duration,
         mut hint: impl FnMut(StatusCode, Fields),
     ) -> Result<Answered, NoAnswer> {
         let session = &self.session;
-        let vacancy = poll_fn(|cx| session.borrow_mut().poll_vacancy(cx)).await;
+        let vacancy = self.vacancy(patience).await;
         vacancy.map_err(|why| NoAnswer::Ended { why, is_written: false, is_heard: false })?;
         let (position, read) = (session.borrow().out.position(), session.borrow().read);
         let mut stream = Stream::open(session, is_head, body.is_none(), write);

@@ -64,6 +64,14 @@ impl ConnectError {
 
 /// How many times longer than others a shared connection may idle: one stands for many.
 const LINKS: u32 = 15;
+/// From how many shared connections of an endpoint a request goes on to another one that stands. Of those that others opened
+/// more than one may be at its end, or full though it did not say so.
+const MOVES: usize = 4;
+/// The id of none: they count from 1.
+const NO_LINK: u64 = 0;
+/// How long no shared connection is opened for requests that others did not take, once a new one did not either: a service
+/// that refuses all would be given one by each request.
+const REFUSED: Duration = Duration::from_secs(1);
 
 struct Idle {
     conn: Http1,
@@ -77,6 +85,8 @@ pub struct Local {
     links: RefCell<Vec<Link>>,
     /// Of those that speak HTTP/2.
     opening: OnceCell<Box<Opening>>,
+    /// When a new connection took no request.
+    refused: Cell<Option<Instant>>,
     outstanding: Cell<u32>,
     passive: Cell<Passive>,
 }
@@ -159,8 +169,35 @@ pub enum Avoid {
     Nothing,
     /// Connections that were kept: more of them may have died.
     Kept,
-    /// One shared connection, which did not take it. Others do, or one more for all that it did not take.
-    Link(u64),
+    /// Shared connections, by their ids, that did not take it. Others do, or one more for all that they did not take.
+    Links([u64; MOVES]),
+}
+
+impl Avoid {
+    /// The same, and the connection that did not take it either: a shared one, or one of those that were kept.
+    pub fn and(self, link: Option<u64>) -> Self {
+        let mut links = match self {
+            Self::Nothing => [NO_LINK; MOVES],
+            Self::Links(links) => links,
+            Self::Kept => return Self::Kept,
+        };
+        match (link, links.iter_mut().find(|id| **id == NO_LINK)) {
+            (Some(link), Some(free)) => {
+                *free = link;
+                Self::Links(links)
+            }
+            // By now it gets one of its own.
+            _ => Self::Kept,
+        }
+    }
+
+    fn has(&self, link: u64) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Kept => true,
+            Self::Links(links) => links.contains(&link),
+        }
+    }
 }
 
 /// A connection of either version.
@@ -180,11 +217,11 @@ impl Lease {
         }
     }
 
-    /// What a request keeps away from that this connection did not take.
-    pub const fn avoided(&self) -> Avoid {
+    /// The id of a shared one.
+    pub const fn link(&self) -> Option<u64> {
         match self {
-            Self::Http1(_) => Avoid::Kept,
-            Self::Http2(lease) => Avoid::Link(lease.conn.link()),
+            Self::Http1(_) => None,
+            Self::Http2(lease) => Some(lease.conn.link()),
         }
     }
 }
@@ -249,6 +286,7 @@ impl Pool {
                 idle: RefCell::default(),
                 links: RefCell::default(),
                 opening: OnceCell::new(),
+                refused: Cell::default(),
                 outstanding: Cell::new(0),
                 passive: Cell::default(),
             })
@@ -265,6 +303,10 @@ impl Pool {
         if endpoint.upstream.protocol.is_http2() {
             if let Some(lease) = self.stream(&local, avoid) {
                 return Ok(lease);
+            }
+            let is_fruitless = |since| self.now.get().saturating_duration_since(since) < REFUSED;
+            if avoid != Avoid::Nothing && local.refused.get().is_some_and(is_fruitless) {
+                return Err(ConnectError::TakesNone);
             }
             return self.limited(endpoint, Box::pin(self.open_http2(endpoint, &local, avoid))).await;
         }
@@ -304,12 +346,12 @@ impl Pool {
         avoid: Avoid,
     ) -> Result<Lease, ConnectError> {
         let opening = local.opening.get_or_init(Box::default);
-        if opening.waiting.get() < opening.links.get() * STREAMS {
+        while avoid != Avoid::Kept && opening.waiting.get() < opening.links.get() * STREAMS {
             let done = opening.done.notified();
             let waiter = Waiter::new(opening);
             done.await;
             drop(waiter);
-            // Where the other one failed, or has no room for all, this one sees to itself.
+            // Where the other one failed, or has no room for all, and no more are on their way, this one sees to itself.
             if let Some(lease) = self.stream(local, avoid) {
                 return Ok(lease);
             }
@@ -331,7 +373,7 @@ impl Pool {
     fn stream(&self, local: &Rc<Local>, avoid: Avoid) -> Option<Lease> {
         let now = self.now.get();
         let mut links = local.links.borrow_mut();
-        let mut links = links.iter_mut().filter(|link| avoid != Avoid::Link(link.id()));
+        let mut links = links.iter_mut().filter(|link| !avoid.has(link.id()));
         links.find_map(|link| leased(local, link, true, now))
     }
 
@@ -375,6 +417,11 @@ impl Pool {
         }
     }
 
+    /// A new connection to `endpoint` took no request.
+    pub fn refused(&self, endpoint: &Arc<Endpoint>) {
+        self.local(endpoint).refused.set(Some(self.now.get()));
+    }
+
     /// An exchange with `endpoint` failed before an answer; it may be ejected if another of `set` can serve.
     pub fn failed(&self, endpoint: &Arc<Endpoint>, set: &[Arc<Endpoint>]) {
         let others =
@@ -402,8 +449,9 @@ impl Pool {
             local.idle.borrow_mut().retain_mut(|idle| idle.since.elapsed() < limit && idle.conn.is_quiet());
             let mut idle = 0;
             local.links.borrow_mut().retain_mut(|link| {
-                idle += usize::from(link.streams().get() == 0);
-                link.tend(now, LINKS * limit) && idle <= self.idle_limit
+                let is_idle = link.streams().get() == 0;
+                idle += usize::from(is_idle);
+                link.tend(now, LINKS * limit) && (!is_idle || idle <= self.idle_limit)
             });
             local.endpoint.strong_count() > 0 || local.outstanding.get() > 0
         });
@@ -433,4 +481,19 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Wire, ConnectError> {
         return Err(ConnectError::NoHttp2);
     }
     Ok(Wire::Tls(Box::new(stream)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_goes_to_four_shared_connections_and_then_has_one_of_its_own() {
+        let first = Avoid::Nothing.and(Some(7));
+        assert!(first.has(7) && !first.has(8));
+        let four = [8, 9, 3].into_iter().fold(first, |avoid, link| avoid.and(Some(link)));
+        assert!([7, 8, 9, 3].into_iter().all(|link| four.has(link)) && !four.has(4));
+        assert_eq!(four.and(Some(4)), Avoid::Kept);
+        assert_eq!(Avoid::Nothing.and(None), Avoid::Kept, "any other one that was kept may have died");
+    }
 }

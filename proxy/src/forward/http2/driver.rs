@@ -54,7 +54,7 @@ fn poll<W: AsyncRead + AsyncWrite + Unpin>(
                 return Poll::Ready(Err(error.kind()));
             }
             Poll::Ready(Ok(())) => session.written(),
-            Poll::Pending => {}
+            Poll::Pending => session.wrote(),
         }
         if session.is_through() {
             return Poll::Ready(Ok(()));

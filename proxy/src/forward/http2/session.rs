@@ -28,6 +28,9 @@ const LAST: u32 = 0x7fff_ffff;
 const OPENING: usize = 2 * STREAMS;
 /// The most frames of one section.
 const PIECES: usize = 64;
+/// The most octets of one. Those of an answer whose head is too long are read all the same, or all others on the connection
+/// would end with it.
+const SECTION: usize = 8 * HEAD as usize;
 
 /// Why a stream ended before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -197,6 +200,19 @@ impl Session {
     /// Whether it opens no streams any more: the peer said so, or it has ended.
     pub(super) const fn is_going(&self) -> bool {
         self.ended.is_some() || self.gone.is_some() || self.next > LAST
+    }
+
+    /// Whether the peer has said that it takes fewer streams than `lent`, and has all that it takes.
+    pub(super) fn takes_fewer_than(&self, lent: u32) -> bool {
+        let most = self.peer.streams;
+        let are_more = usize::try_from(lent).is_ok_and(|lent| lent > most);
+        // One that takes none for a while is waited for.
+        self.is_greeted && most > 0 && self.streams.len() >= most && are_more
+    }
+
+    /// How many streams were opened, in any measure that grows.
+    pub(super) const fn opened(&self) -> u32 {
+        self.next
     }
 
     /// Whether its peer may be dead: somebody has waited for it in vain, and it has said nothing since.
@@ -376,6 +392,13 @@ impl Session {
         self.admit();
     }
 
+    /// Some of what waited was written.
+    pub(super) fn wrote(&mut self) {
+        if self.out.takes_heads() {
+            self.wake_openers();
+        }
+    }
+
     /// Lets the one in that waits longest for room, where there is some.
     fn admit(&mut self) {
         if self.window > 0 && self.out.room() > 0 {
@@ -445,8 +468,8 @@ impl Session {
         if self.streams.contains_key(&id) {
             self.forget(id);
             let (read, ticks) = stream.borrow().began;
-            // Who leaves at once has not waited.
-            if read == self.read && ticks != self.ticks {
+            // Who leaves at once has not waited: for one of the ticks at most.
+            if read == self.read && self.ticks.wrapping_sub(ticks) > 1 {
                 self.doubted = Some(read);
             }
             frame::reset(&mut self.out.bytes, id, Reason::CANCEL);
@@ -661,7 +684,7 @@ impl Session {
         };
         block.bytes.extend_from_slice(payload);
         block.pieces += 1;
-        if block.bytes.len() > HEAD as usize || block.pieces > PIECES {
+        if block.bytes.len() > SECTION || block.pieces > PIECES {
             return Err((Reason::ENHANCE_YOUR_CALM, "a section is longer than any may be"));
         }
         if frame.has(END_HEADERS) {

@@ -45,7 +45,7 @@ pub(super) async fn read(script: &Script) -> (Read, Vec<u8>) {
             };
             let early = &mut read.early;
             let hint = |status: http::StatusCode, fields| early.push((status.as_u16(), lines(&fields)));
-            match stream.exchange(is_head, write, source, false, hint).await {
+            match stream.exchange(is_head, write, source, false, Duration::ZERO, hint).await {
                 Ok(answered) => body(script, &peer, answered, &mut read).await,
                 Err(NoAnswer::Malformed) => read.fault = Some("malformed".to_owned()),
                 Err(NoAnswer::Ended { why, .. }) => read.fault = Some(why.to_string()),

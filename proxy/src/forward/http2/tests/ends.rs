@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::{LocalSet, spawn_local, yield_now};
@@ -73,7 +74,7 @@ fn what_was_not_written_stays_so() {
                 let write = |encoder: &mut Encoder, out: &mut Vec<u8>| {
                     encoder.line(out, name.as_bytes(), tag(name.as_bytes()), value.as_bytes());
                 };
-                stream.exchange(false, write, None, false, |_, _| {}).await.map(|_| ())
+                stream.exchange(false, write, None, false, Duration::ZERO, |_, _| {}).await.map(|_| ())
             })
         };
         // The first takes all the room there is on the way, and the other waits behind it.
@@ -99,16 +100,86 @@ fn a_peer_that_says_nothing_while_somebody_waits_is_doubted_until_it_does() {
     drop(server.opened(true));
     server.heard();
     assert!(!server.session.borrow().is_doubted(), "who leaves at once has not waited");
-    let mut waited = |octets_come: u64| {
+    let mut waited = |ticks: u32, octets_come: u64| {
         let stream = server.opened(true);
-        server.session.borrow_mut().ticks += 1;
+        server.session.borrow_mut().ticks += ticks;
         server.session.borrow_mut().read += octets_come;
         drop(stream);
         server.heard();
         server.session.borrow().is_doubted()
     };
-    assert!(!waited(17), "something came meanwhile");
-    assert!(waited(0));
+    assert!(!waited(2, 17), "something came meanwhile");
+    assert!(!waited(1, 0), "a tick may fall between any two moments");
+    assert!(waited(2, 0));
     server.session.borrow_mut().read += 1;
     assert!(!server.session.borrow().is_doubted());
+}
+
+/// Those that it would refuse would have begun to send their bodies.
+#[test]
+fn one_stream_is_opened_before_the_peer_says_how_many_it_takes() {
+    let mut server = Server::silent();
+    let (count, waker) = counted();
+    assert!(server.vacancy(&waker).is_ready());
+    let _first = server.opened(true);
+    assert!(server.vacancy(&waker).is_pending());
+    server.says(&settings(&[(3, 2)]));
+    assert_eq!(count.take(), 1);
+    assert!(server.vacancy(&waker).is_ready());
+}
+
+/// Who was lent a stream before that goes elsewhere, and so does, after a while, who is let in by nobody.
+#[test]
+fn who_has_no_place_does_not_wait_behind_those_who_have() {
+    run(async {
+        for (said, why) in [
+            (Some(settings(&[(3, 1)])), Ended::Left(h2::Reason::NO_ERROR)),
+            (None, Ended::Closed(io::ErrorKind::TimedOut)),
+            (Some(settings(&[(3, 0)])), Ended::Closed(io::ErrorKind::TimedOut)),
+        ] {
+            let (ours, mut theirs) = tokio::io::duplex(2_000);
+            let now = tokio::time::Instant::now();
+            let mut link = Link::open(1, ours, &Arc::new(WorkerStats::default()), now);
+            let ask = |link: &mut Link| {
+                link.streams().set(link.streams().get() + 1);
+                let stream = link.stream(now).unwrap();
+                let patience = Duration::from_millis(20);
+                spawn_local(async move {
+                    stream.exchange(false, |_, _| {}, None, false, patience, |_, _| {}).await.map(|_| ())
+                })
+            };
+            let first = ask(&mut link);
+            let second = ask(&mut link);
+            yield_now().await;
+            if let Some(said) = said {
+                theirs.write_all(&said).await.unwrap();
+            }
+            let lost = second.await.unwrap();
+            assert!(
+                matches!(lost, Err(NoAnswer::Ended { why: met, is_written: false, .. }) if met == why),
+                "{lost:?}"
+            );
+            assert!(!first.is_finished(), "what is under way goes on");
+            first.abort();
+        }
+    });
+}
+
+/// All others on the connection would end with it.
+#[test]
+fn a_head_that_is_too_long_ends_its_stream_alone() {
+    let mut server = Server::new();
+    let (mut long, mut other) = (server.opened(true), server.opened(true));
+    let value = "x".repeat(90_000);
+    let section = server.section(&[(":status", "200"), ("x-big", &value)]);
+    let mut pieces = section.chunks(16_000);
+    server.says(&frame(HEADERS, 0, 1, pieces.next().unwrap()));
+    let pieces: Vec<_> = pieces.collect();
+    for (at, piece) in pieces.iter().enumerate() {
+        let flags = if at + 1 == pieces.len() { END_HEADERS } else { 0 };
+        server.says(&frame(CONTINUATION, flags, 1, piece));
+    }
+    assert!(matches!(status(&mut long), Err(Ended::Malformed(_))));
+    server.answers(3, &[(":status", "204")], true);
+    assert_eq!(status(&mut other), Ok(204));
 }
