@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::Request;
+use hyper::{Request, Version};
 use serde_json::json;
 use sidetrack_tests::{
     Conn, Estate, Frame, Frames, RawUpstream, World, early_answers, eventually, feed, get, post, request,
@@ -89,6 +89,41 @@ async fn what_a_server_that_goes_away_has_not_processed_is_sent_again() {
     let whole = within("the end of what was under way", slow.into_body().collect()).await.unwrap();
     assert_eq!(whole.to_bytes(), "to its end");
     assert_eq!(upstream.connections(), 2);
+}
+
+/// Calls of gRPC have a body, all of which is on its way when the server goes away.
+#[tokio::test]
+async fn a_body_that_nobody_has_processed_is_sent_again() {
+    for (says_refused, version) in [
+        (true, Version::HTTP_11),
+        (false, Version::HTTP_11),
+        (true, Version::HTTP_2),
+        (false, Version::HTTP_2),
+    ] {
+        let upstream = RawUpstream::http2(&[], move |mut frames, index| async move {
+            let first = asked(&mut frames).await.unwrap();
+            if index > 1 {
+                let body = frames.next_of(Frame::DATA).await.unwrap();
+                frames.answer(first, &String::from_utf8(body.payload).unwrap()).await;
+                return serve(frames).await;
+            }
+            frames.answer(first, "first").await;
+            let second = asked(&mut frames).await.unwrap();
+            assert_eq!(frames.next_of(Frame::DATA).await.unwrap().payload, b"four");
+            if says_refused {
+                frames.reset(second, REFUSED).await;
+            } else {
+                frames.go_away(first).await;
+            }
+            while frames.next().await.is_some() {}
+        })
+        .await;
+        let world = before(&upstream).await;
+        let mut conn = if version == Version::HTTP_2 { world.http2().await } else { world.http1().await };
+        assert_eq!(conn.send(get(HOST, "/")).await.text(), "first");
+        assert_eq!(conn.send(post(HOST, "/", "four")).await.text(), "four");
+        assert_eq!(upstream.connections(), 2, "{says_refused} {version:?}");
+    }
 }
 
 #[tokio::test]

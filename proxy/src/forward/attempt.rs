@@ -202,7 +202,7 @@ async fn over_http2(
         Err(http2::NoAnswer::Malformed) => return Err(Lost::Failed(not_http(service), Whose::Upstream)),
         Err(http2::NoAnswer::Ended { why, is_written, is_heard }) => (why, is_written, is_heard),
     };
-    if !outgoing.source.is_touched() && (!is_written || is_unprocessed(why)) {
+    if (!is_written || is_unprocessed(why)) && outgoing.source.restore() {
         return Err(Lost::Unwritten);
     }
     if lease.reused && !is_heard && outgoing.is_repeatable() {

@@ -1,4 +1,5 @@
-//! The request body on its way upstream: streamed, counted, and recoverable as long as no byte of it was used.
+//! The request body on its way upstream: streamed, counted, and recoverable as long as no byte of it was used, or the first
+//! piece alone for an upstream that says that it has not processed the request.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -27,6 +28,10 @@ pub const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Source {
     incoming: RefCell<ClientBody>,
+    /// What was used first, as long as that is all, and no answer has begun.
+    first: RefCell<Option<Bytes>>,
+    /// What was used and is to be used again.
+    again: RefCell<Bytes>,
     bytes: Cell<u64>,
     touched: Cell<bool>,
     done: Cell<bool>,
@@ -58,6 +63,8 @@ impl Source {
         }
         Ok(Self {
             incoming: RefCell::new(incoming),
+            first: RefCell::default(),
+            again: RefCell::default(),
             bytes: Cell::new(0),
             touched: Cell::new(false),
             done: Cell::new(false),
@@ -74,6 +81,16 @@ impl Source {
         self.touched.get()
     }
 
+    /// Takes back what was used, since nobody has processed it; whether all of it is there again.
+    pub fn restore(&self) -> bool {
+        if let Some(first) = self.first.take() {
+            self.again.replace(first);
+            self.bytes.set(0);
+            self.touched.set(false);
+        }
+        !self.touched.get()
+    }
+
     /// What the client is told where its side of it failed.
     pub fn failure(&self) -> Failure {
         match &*self.broken.borrow() {
@@ -85,12 +102,13 @@ impl Source {
     /// The answer has begun: its own idle time-out bounds the exchange from now on, and a client that only listens may be
     /// silent.
     pub fn be_patient(&self) {
+        self.first.take();
         self.patience.set(Duration::ZERO);
     }
 
     /// Whether all of it was used.
     pub fn is_done(&self) -> bool {
-        self.done.get() || self.incoming.borrow().is_ended()
+        self.again.borrow().is_empty() && (self.done.get() || self.incoming.borrow().is_ended())
     }
 
     /// Bytes of it that were used.
@@ -100,7 +118,8 @@ impl Source {
 
     /// How many bytes are left, where that is known.
     pub fn left(&self) -> Option<u64> {
-        self.incoming.borrow().left()
+        let again = u64::try_from(self.again.borrow().len()).unwrap_or(u64::MAX);
+        self.incoming.borrow().left().map(|left| left.saturating_add(again))
     }
 
     /// Waits for bytes, and says how many there are; zero: the body has ended.
@@ -108,6 +127,10 @@ impl Source {
     /// # Errors
     /// The client broke off, says nothing, or says too much; [`Source::failure`] has the answer to that.
     pub fn poll_data(&self, cx: &mut Context<'_>) -> Poll<Result<usize, ()>> {
+        let again = self.again.borrow().len();
+        if again > 0 {
+            return Poll::Ready(Ok(again));
+        }
         let mut gap = self.gap.borrow_mut();
         let broken = match self.incoming.borrow_mut().poll_data(cx) {
             Poll::Ready(Ok(0)) => {
@@ -124,6 +147,7 @@ impl Source {
             Poll::Pending => return Poll::Pending,
         };
         self.touched.set(true);
+        self.first.take();
         self.broken.replace(Some(broken));
         Poll::Ready(Err(()))
     }
@@ -138,8 +162,16 @@ impl Source {
     /// # Errors
     /// Those of `using`.
     pub fn with_data<E>(&self, using: impl FnOnce(&[u8]) -> Result<usize, E>) -> Result<usize, E> {
-        let count = self.incoming.borrow_mut().with_data(using)?;
+        let mut again = self.again.borrow_mut();
+        let count = if again.is_empty() {
+            self.incoming.borrow_mut().with_data(using)?
+        } else {
+            let count = using(&again)?;
+            let used = count.min(again.len());
+            again.split_to(used).len()
+        };
         if count > 0 {
+            self.first.take();
             self.used(count);
         }
         Ok(count)
@@ -147,7 +179,10 @@ impl Source {
 
     /// Takes all bytes that wait.
     fn take(&self) -> Bytes {
-        let data = self.incoming.borrow_mut().take();
+        let again = self.again.take();
+        let data = if again.is_empty() { self.incoming.borrow_mut().take() } else { again };
+        let is_first = self.bytes.get() == 0 && !self.touched.get();
+        self.first.replace(is_first.then(|| data.clone()));
         self.used(data.len());
         data
     }
@@ -155,6 +190,7 @@ impl Source {
     /// The trailers, once, after the end.
     pub fn take_trailers(&self) -> Option<Fields> {
         let trailers = self.incoming.borrow_mut().take_trailers()?;
+        self.first.take();
         let mut trailers = strip_trailers(trailers);
         // Some services read both as one.
         for ours in &*self.own_fields {

@@ -85,8 +85,6 @@ pub struct Local {
     links: RefCell<Vec<Link>>,
     /// Of those that speak HTTP/2.
     opening: OnceCell<Box<Opening>>,
-    /// When a new connection took no request.
-    refused: Cell<Option<Instant>>,
     outstanding: Cell<u32>,
     passive: Cell<Passive>,
 }
@@ -97,6 +95,15 @@ struct Opening {
     links: Cell<usize>,
     waiting: Cell<usize>,
     done: Notify,
+    /// When a new one took no request.
+    refused: Cell<Option<Instant>>,
+}
+
+impl Opening {
+    /// Whether another one would take none either, as far as can be said `now`.
+    fn is_fruitless(&self, now: Instant) -> bool {
+        self.refused.get().is_some_and(|since| now.saturating_duration_since(since) < REFUSED)
+    }
 }
 
 /// One that waits for a connection on its way, until it has it or gives up.
@@ -286,7 +293,6 @@ impl Pool {
                 idle: RefCell::default(),
                 links: RefCell::default(),
                 opening: OnceCell::new(),
-                refused: Cell::default(),
                 outstanding: Cell::new(0),
                 passive: Cell::default(),
             })
@@ -304,8 +310,8 @@ impl Pool {
             if let Some(lease) = self.stream(&local, avoid) {
                 return Ok(lease);
             }
-            let is_fruitless = |since| self.now.get().saturating_duration_since(since) < REFUSED;
-            if avoid != Avoid::Nothing && local.refused.get().is_some_and(is_fruitless) {
+            let opening = local.opening.get_or_init(Box::default);
+            if avoid != Avoid::Nothing && opening.is_fruitless(self.now.get()) {
                 return Err(ConnectError::TakesNone);
             }
             return self.limited(endpoint, Box::pin(self.open_http2(endpoint, &local, avoid))).await;
@@ -419,7 +425,9 @@ impl Pool {
 
     /// A new connection to `endpoint` took no request.
     pub fn refused(&self, endpoint: &Arc<Endpoint>) {
-        self.local(endpoint).refused.set(Some(self.now.get()));
+        if let Some(opening) = self.local(endpoint).opening.get() {
+            opening.refused.set(Some(self.now.get()));
+        }
     }
 
     /// An exchange with `endpoint` failed before an answer; it may be ejected if another of `set` can serve.
