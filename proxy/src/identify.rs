@@ -26,7 +26,7 @@ use crate::head::Head;
 use crate::route::table::Table;
 
 pub(crate) use baggage::{Member, is_named, members};
-pub(crate) use header::{is_strict, is_twin};
+pub(crate) use header::{has_strict_twin, is_strict, is_twin};
 pub(crate) use host::read_host;
 pub(crate) use list::cookie_value;
 pub use list::percent_decoded;
@@ -170,6 +170,7 @@ pub fn identify<H: Head>(head: &H, table: &Table) -> Result<Identity, Failure> {
         keys: Keys::new(),
         carrier: None,
         strict: head.lines("x-pr-strict").any(is_strict)
+            || (head.has_underscores() && has_strict_twin(head.fields()))
             || baggage.as_ref().is_some_and(|found| found.strict),
         host: host.rest,
         path_skip: path.as_ref().map_or(0, |found| found.skip),

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sidetrack_config::Key;
 use sidetrack_config::carriers::Carrier;
-use sidetrack_config::model::Role;
+use sidetrack_config::model::{Role, Scheme};
 
 use crate::accept::connection::Connection;
 use crate::chain::{self, Chain, Facts};
@@ -27,7 +27,7 @@ use crate::decision::{Decision, Keys, Reason, Side, Target};
 use crate::error::{Code, Failure};
 use crate::fields::Fields;
 use crate::forward::body::Source;
-use crate::forward::forwarded::{REQUEST_ID, client};
+use crate::forward::forwarded::{REQUEST_ID, client, scheme};
 use crate::head::RequestHead;
 use crate::hex;
 use crate::identify::{CookieChange, Identity, Onward};
@@ -59,6 +59,7 @@ pub struct Record {
     inbound: Option<(bool, Hold)>,
     hidden: Option<u128>,
     client: IpAddr,
+    is_secure: bool,
     line: Option<Line>,
     service: Option<usize>,
     /// Of the table that decided last.
@@ -138,6 +139,7 @@ impl Record {
             inbound: None,
             request_id: given.map(SmallVec::from_slice).map_or_else(OnceCell::new, OnceCell::from),
             client: client(connection, fields),
+            is_secure: scheme(connection, fields) == Scheme::Https,
             worker: Rc::clone(worker),
             connection: Rc::clone(connection),
             table: Rc::clone(table),
@@ -301,9 +303,9 @@ impl Record {
         self.identity.as_deref()
     }
 
-    /// Whether the request came over TLS.
-    pub fn is_secure(&self) -> bool {
-        self.connection.secure
+    /// Whether its client asked over TLS, be it that of a trusted proxy.
+    pub const fn is_secure(&self) -> bool {
+        self.is_secure
     }
 
     /// Whether the proxy answers by itself, and with what.

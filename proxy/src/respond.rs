@@ -267,10 +267,12 @@ fn keep_private(fields: &mut Fields) {
     fields.insert("cache-control", b"private, no-store");
 }
 
-/// The name of the cookie that a `Set-Cookie` sets.
+/// The name of the cookie that a `Set-Cookie` sets. One without a name is sent back as its value alone (RFC 6265bis section
+/// 5.8.3), which may read as a name and a value.
 fn cookie_name(cookie: &[u8]) -> &[u8] {
-    let name = cookie.split(|byte| matches!(byte, b'=' | b';')).next();
-    name.unwrap_or_default().trim_ascii()
+    let parts = cookie.split(|byte| matches!(byte, b'=' | b';'));
+    let mut names = parts.map(<[u8]>::trim_ascii);
+    names.find(|name| !name.is_empty()).unwrap_or_default()
 }
 
 /// Sets, or clears, the cookie that lets the further requests of a page follow.

@@ -391,6 +391,8 @@ async fn a_service_does_not_set_our_cookie() {
     let world = World::standard().await;
     let call = get(D, "/")
         .answer_with("Set-Cookie", "pr-id=42; Domain=preview.localhost")
+        // Without a name it comes back as `pr-id=42`.
+        .answer_with("Set-Cookie", "=pr-id=42; Path=/")
         .answer_with("Set-Cookie", "session=1; Path=/");
     assert_eq!(world.send(call).await.header_lines("set-cookie"), ["session=1; Path=/"]);
 }

@@ -86,6 +86,13 @@ async fn a_trusted_proxy_is_believed() {
     let forwarded = echo.members("forwarded");
     assert_eq!(forwarded.len(), 2, "{forwarded:?}");
     assert_eq!(forwarded[0], "for=192.0.2.7;proto=https");
+    // The browser is on TLS, and its cookie goes nowhere else.
+    let link = || get(D, "/?pr-id=42");
+    let reply = world.send(link().header("x-forwarded-proto", "https")).await;
+    assert!(reply.header("set-cookie").unwrap().ends_with("; Secure"), "{reply:?}");
+    assert_eq!(reply.header("clear-site-data"), Some("\"cache\""));
+    let reply = world.send(link()).await;
+    assert!(!reply.header("set-cookie").unwrap().contains("Secure"), "{reply:?}");
 }
 
 #[tokio::test]

@@ -45,6 +45,11 @@ pub(crate) const fn is_strict(value: &[u8]) -> bool {
     !matches!(value, b"0" | b"false" | b"")
 }
 
+/// Whether a field that some servers read as `x-pr-strict` asks for strictness: who wrote it wants no silent baseline.
+pub(crate) fn has_strict_twin<'a>(mut fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> bool {
+    fields.any(|(name, value)| is_twin(name, b"x-pr-strict") && is_strict(value))
+}
+
 /// Whether `name` is `ours` but for `_` in place of some `-`, or the other way round.
 pub(crate) fn is_twin(name: &[u8], ours: &[u8]) -> bool {
     let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };

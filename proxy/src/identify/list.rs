@@ -66,10 +66,16 @@ pub(super) fn in_cookie<H: Head>(head: &H, table: &Table) -> Option<Keys> {
     })
 }
 
-/// The value of one pair of a `Cookie` field, where it is the cookie `name`.
+/// The value of one pair of a `Cookie` field, where it is the cookie `name`; without the quotes that it may stand in (RFC 6265
+/// section 4.1.1).
 pub(crate) fn cookie_value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let (before, value) = pair.split_at_checked(pair.iter().position(|byte| *byte == b'=')?)?;
-    (before.trim_ascii() == name.as_bytes()).then(|| value.strip_prefix(b"=").unwrap_or(value).trim_ascii())
+    if before.trim_ascii() != name.as_bytes() {
+        return None;
+    }
+    let value = value.strip_prefix(b"=").unwrap_or(value).trim_ascii();
+    let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+    Some(quoted.unwrap_or(value))
 }
 
 /// `%XX` decoded; `None` where an escape is cut off or the result is no text.

@@ -8,7 +8,7 @@ use super::{BAGGAGE, STRICT, TRACESTATE, cut_pairs};
 use crate::chain::member;
 use crate::context::signature;
 use crate::fields::Fields;
-use crate::identify::{cookie_value, is_named, is_strict, is_twin, members};
+use crate::identify::{cookie_value, has_strict_twin, is_named, is_strict, is_twin, members};
 use crate::route::table::Estate;
 
 /// What was among the fields of a request, and was taken out.
@@ -23,7 +23,9 @@ pub struct Cut {
 /// Takes every carrier out of `fields`, other tools' that are read here too. Those in the target and in `Host` stay: they are
 /// an address, which nobody writes by accident.
 pub fn cut(fields: &mut Fields, carriers: &Carriers) -> Cut {
-    let strict = fields.get_all(STRICT).any(is_strict) | says_strict(fields, carriers);
+    let strict = fields.get_all(STRICT).any(is_strict)
+        | (fields.has_underscores() && has_strict_twin(fields.iter()))
+        | says_strict(fields, carriers);
     fields.remove(STRICT);
     let mut found = fields.remove(signature::FIELD);
     let before = fields.len();

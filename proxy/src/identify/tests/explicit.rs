@@ -232,6 +232,8 @@ fn strictness_is_asked_for_by_header_or_by_the_property_of_our_member() {
     }
     assert!(strict(get().with("x-pr-strict", "1").with("x-pr-strict", "0")), "either line suffices");
     assert!(strict(get().with("x-pr-strict", "0").with("x-pr-strict", "1")), "either line suffices");
+    assert!(strict(get().with("x_pr_strict", "1")) && strict(get().with("x-pr_strict", "1")));
+    assert!(!strict(get().with("x_pr_strict", "0")));
     for text in
         ["pr-id=42;strict", "pr-id=42 ; a=1 ; strict", "pr-id=42;strict=1", "pr-id=42;strict,pr-id=42"]
     {

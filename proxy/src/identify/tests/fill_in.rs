@@ -22,6 +22,7 @@ fn the_cookie() {
     for (text, expected) in [
         ("pr-id=42", "cookie 42"),
         ("a=1; pr-id=PR-42; b=2", "cookie 42"),
+        ("a=1; pr-id=\"42.57\"; b=2", "cookie 42,57"),
         ("a=1;pr-id=42;b", "cookie 42"),
         ("pr-id=42.57.demo", "cookie 42,57"),
         ("pr-id=%34%32", "cookie 42"),
