@@ -176,6 +176,15 @@ fn warnings_do_not_refuse() {
 }
 
 #[test]
+fn hosts_that_name_no_preview_are_told() {
+    let text = "listeners: [{address: 127.0.0.1:0}]\ncarriers: {hostPrefix: false}\nservices: {s: {baseline: [a:1]}}\n\
+                routes: [{host: '*', service: s}]\npreviews: {'42': {hosts: [uat.example.com]}, '57': {}}\n";
+    let told: Vec<_> = load(text).warnings.iter().map(|warning| warning.path.clone()).collect();
+    assert_eq!(told, ["previews.42.hosts"]);
+    assert_eq!(load(&text.replace("hostPrefix: false", "hostPrefix: pr-")).warnings, []);
+}
+
+#[test]
 fn a_file_that_cannot_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let told = |path: &Path| sidetrack_config::load(path).unwrap_err().to_string();

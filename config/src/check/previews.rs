@@ -144,6 +144,10 @@ fn aliases(
 }
 
 fn hosts(written: &[HostName], at: &At<'_>, context: &Context<'_>, report: &mut Report<'_>) -> Vec<Box<str>> {
+    if context.carriers.host_prefix.is_none() && !written.is_empty() {
+        let message = "no host names a preview while `carriers.hostPrefix` is false, these neither";
+        report.warning(at, message, "no hosts, or a `carriers.hostPrefix` such as `pr-`");
+    }
     report.read_all(at, written, |text| {
         let host = grammar::host_name(text)?;
         context.taken.host(&host)?;
