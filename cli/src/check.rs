@@ -12,7 +12,7 @@ pub(crate) fn run(config: &Path) -> ExitCode {
     match app::check(config) {
         Ok(warnings) => {
             for warning in &warnings {
-                eprintln!("warning: {warning}");
+                crate::out::tell(&format!("warning: {warning}"));
             }
             println!("{}: good", config.display());
             ExitCode::SUCCESS

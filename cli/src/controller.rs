@@ -234,7 +234,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
             error @ (RunError::Template(_)
             | RunError::Serve(ServeError::Account(_) | ServeError::Peers(_) | ServeError::File { .. })),
         ) => {
-            eprintln!("{error}");
+            crate::out::tell(&format!("{error}"));
             ExitCode::from(BAD_CONFIGURATION)
         }
         Err(error) => out::fail(&error.to_string()),

@@ -158,9 +158,9 @@ pub(crate) fn run(options: &Options) -> ExitCode {
             edge.add(told);
         }
         if text(&said, "role") == "gateway" && !options.json {
-            eprintln!(
+            crate::out::tell(&format!(
                 "{address} is a gateway, which sees no calls between services; ask sidecars and waypoints"
-            );
+            ));
         }
     }
     let edges: Vec<Edge> = edges.into_values().collect();

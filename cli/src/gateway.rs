@@ -29,7 +29,7 @@ pub(crate) fn serve(origin: impl Into<Origin>, following: Following) -> ExitCode
     let controller = match following.controller() {
         Ok(controller) => controller,
         Err(wrong) => {
-            eprintln!("{wrong}");
+            crate::out::tell(&wrong.to_string());
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
@@ -41,7 +41,7 @@ pub(crate) fn serve(origin: impl Into<Origin>, following: Following) -> ExitCode
 
 /// Says why a proxy did not start, and gives the exit code of that.
 pub(crate) fn failed(error: &StartError) -> ExitCode {
-    eprintln!("{error}");
+    crate::out::tell(&format!("{error}"));
     match error {
         StartError::Config(_) | StartError::Setting(..) => ExitCode::from(BAD_CONFIGURATION),
         StartError::Io(..) => ExitCode::FAILURE,

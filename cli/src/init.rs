@@ -93,7 +93,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("{error}");
+            crate::out::tell(&format!("{error}"));
             ExitCode::from(match error {
                 ToolError::NoRight(_) => NO_RIGHT,
                 ToolError::Missing { .. } | ToolError::Refused { .. } => UNAVAILABLE,
@@ -105,7 +105,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
 /// Says on standard error what was done: in a pod it is the container's log.
 fn told(done: &Done) {
     for word in &done.words {
-        eprintln!("{word}");
+        crate::out::tell(&word.to_string());
     }
 }
 

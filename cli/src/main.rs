@@ -241,6 +241,8 @@ fn log(arguments: &Arguments) {
     let filter = EnvFilter::try_new(arguments.log.as_deref().unwrap_or(usual));
     let filter = filter.unwrap_or_else(|_| EnvFilter::new(usual));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Of a line that can't be written it would tell standard error, and panic where that can't be written either.
+    let builder = builder.log_internal_errors(false);
     match arguments.log_format {
         LogFormat::Text => builder.with_target(false).with_ansi(is_terminal()).init(),
         LogFormat::Json => builder.json().init(),

@@ -8,8 +8,7 @@ pub(crate) fn say(text: &str) -> ExitCode {
     let mut out = io::stdout().lock();
     match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            eprintln!("standard output can't be written: {error}");
-            ExitCode::FAILURE
+            fail(&format!("standard output can't be written: {error}"))
         }
         _ => ExitCode::SUCCESS,
     }
@@ -17,8 +16,13 @@ pub(crate) fn say(text: &str) -> ExitCode {
 
 /// Writes `text` to standard error and gives the exit code of a failure.
 pub(crate) fn fail(text: &str) -> ExitCode {
-    eprintln!("{}", text.trim_end());
+    tell(text);
     ExitCode::FAILURE
+}
+
+/// Writes `text` to standard error, with a line end. Where nobody can be told there is nothing to do about it.
+pub(crate) fn tell(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", text.trim_end());
 }
 
 /// Colours for standard output: only on a terminal, and only for people who have not declined them (no-color.org).

@@ -87,7 +87,10 @@ pub(crate) fn run(options: Options) -> ExitCode {
     if let Some(file) = &options.config {
         return match sidetrack_config::load_for(file, options.following.owner()) {
             Ok(checked) if checked.config.workload.is_none() => {
-                eprintln!("{}: role: is not `sidecar`; `sidetrack gateway -c` runs it", file.display());
+                crate::out::tell(&format!(
+                    "{}: role: is not `sidecar`; `sidetrack gateway -c` runs it",
+                    file.display()
+                ));
                 ExitCode::from(BAD_CONFIGURATION)
             }
             // What is wrong with it is told by who runs it.

@@ -144,7 +144,11 @@ async fn wait(options: &Options) -> anyhow::Result<Standing> {
             return Ok(standing);
         }
         if standing.reasons != told {
-            eprintln!("waiting for preview {}: {}", options.key, standing.reasons.join("; "));
+            crate::out::tell(&format!(
+                "waiting for preview {}: {}",
+                options.key,
+                standing.reasons.join("; ")
+            ));
             told = standing.reasons;
         }
         tokio::time::sleep(PAUSE).await;

@@ -241,6 +241,56 @@ async fn the_older_claim_stays() {
     assert!(world.admin("/readyz").await.text().contains("58"), "{}", world.admin("/readyz").await.text());
 }
 
+/// Whatever its key is, and also once everything is read anew; and who was refused is not so for good.
+#[tokio::test]
+async fn the_older_claim_of_a_name_stays_and_ends_with_its_preview() {
+    let (world, mut preview) = with_folder().await;
+    let folder = world.estate.folder().join("previews.d");
+    preview["hosts"] = json!(["uat.example.com"]);
+    fs::write(folder.join("58.yaml"), preview.to_string()).unwrap();
+    eventually("the first is there", async || answers(&world, "58").await == "checkout-42").await;
+    fs::write(folder.join("43.yaml"), preview.to_string()).unwrap();
+    eventually("the second is refused", async || world.admin("/readyz").await.text().contains("\"43\""))
+        .await;
+    let generation = world.gateway.generation().await;
+    let mut config = world.estate.config.clone();
+    config["limits"]["drainTimeout"] = "3s".into();
+    fs::write(world.estate.file(), config.to_string()).unwrap();
+    world.gateway.reloaded(generation).await;
+    assert_eq!(answers(&world, "58").await, "checkout-42");
+    assert_eq!(answers(&world, "43").await, "unknown_preview");
+    fs::remove_file(folder.join("58.yaml")).unwrap();
+    eventually("the name is free", async || answers(&world, "43").await == "checkout-42").await;
+    assert_eq!(answers(&world, "58").await, "preview_expired");
+}
+
+/// What was watched was the folder that had the name before, and previews of one that can't be read are not gone.
+#[tokio::test]
+async fn a_folder_of_previews_is_replaced() {
+    let (world, preview) = with_folder().await;
+    let folder = world.estate.folder().join("previews.d");
+    fs::write(folder.join("42.yaml"), preview.to_string()).unwrap();
+    eventually("the first is there", async || answers(&world, "42").await == "checkout-42").await;
+    fs::rename(&folder, world.estate.folder().join("old.d")).unwrap();
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("58.yaml"), preview.to_string()).unwrap();
+    let began = std::time::Instant::now();
+    eventually("another is there", async || answers(&world, "58").await == "checkout-42").await;
+    eventually("the first is gone", async || answers(&world, "42").await == "preview_expired").await;
+    fs::write(folder.join("59.yaml"), preview.to_string()).unwrap();
+    eventually("a third is there", async || answers(&world, "59").await == "checkout-42").await;
+    assert!(began.elapsed().as_secs() < 20, "the poll has seen it, and no watch");
+    fs::rename(&folder, world.estate.folder().join("new.d")).unwrap();
+    // A link to itself: what is behind it nobody can say.
+    std::os::unix::fs::symlink(&folder, &folder).unwrap();
+    let generation = world.gateway.generation().await;
+    let mut config = world.estate.config.clone();
+    config["limits"]["drainTimeout"] = "3s".into();
+    fs::write(world.estate.file(), config.to_string()).unwrap();
+    world.gateway.reloaded(generation).await;
+    assert_eq!(answers(&world, "58").await, "checkout-42");
+}
+
 #[tokio::test]
 async fn previews_by_request() {
     let (mut world, preview) = with_folder().await;

@@ -76,7 +76,7 @@ impl Drop for Folder {
             && let Err(error) = fs::remove_dir_all(&self.path)
             && error.kind() != io::ErrorKind::NotFound
         {
-            eprintln!("the folder {} could not be removed: {error}", self.path.display());
+            crate::out::tell(&format!("the folder {} could not be removed: {error}", self.path.display()));
         }
     }
 }

@@ -108,10 +108,12 @@ impl Control {
             tokio::select! {
                 changed = watch.changed() => {
                     self.apply(&changed, false);
-                    self.rewatch(&mut watch);
+                    if self.rewatch(&mut watch) {
+                        self.apply(&Changed::all(), false);
+                    }
                 }
                 _ = poll.tick() => {
-                    self.apply(&Changed { all: true, ..Changed::default() }, false);
+                    self.apply(&Changed::all(), false);
                     self.rewatch(&mut watch);
                 }
                 _ = second.tick() => {
@@ -145,7 +147,7 @@ impl Control {
         if let Some(log) = &self.log {
             log.reopen();
         }
-        self.apply(&Changed { all: true, ..Changed::default() }, true);
+        self.apply(&Changed::all(), true);
     }
 
     /// Applies what has changed on disk; where it is `forced`, files too that seem to be the same.
@@ -199,13 +201,14 @@ impl Control {
         }
     }
 
-    fn rewatch(&self, watch: &mut Watch) {
+    /// Watches what counts by now; whether something of it may have changed before it was watched.
+    fn rewatch(&self, watch: &mut Watch) -> bool {
         let keeper = self.keeper.borrow();
         let certificates = self.doors.iter().filter_map(|door| door.tls.as_ref()).flat_map(|tls| tls.files());
         let roots =
             keeper.config().services.iter().filter_map(|service| service.tls.as_ref()?.ca_file.clone());
         let files =
             certificates.chain(roots).chain(self.origin.file().map(Path::to_owned)).collect::<Vec<_>>();
-        watch.only(files, keeper.previews_dir().map(Path::to_owned));
+        watch.only(files, keeper.previews_dir().map(Path::to_owned))
     }
 }

@@ -35,6 +35,15 @@ pub enum Change {
     Removed(Key),
 }
 
+impl Change {
+    /// Whose file it is.
+    pub const fn key(&self) -> Key {
+        match self {
+            Self::Text(key, ..) | Self::Unreadable(key, ..) | Self::Removed(key) => *key,
+        }
+    }
+}
+
 impl Folder {
     /// The folder at `path`; `None`: there is none.
     pub fn new(path: Option<PathBuf>) -> Self {
@@ -60,6 +69,19 @@ impl Folder {
     /// Whether a file of `key` was there at the last look, or nobody can say.
     pub fn may_have(&self, key: &Key) -> bool {
         self.is_hidden || self.seen.contains_key(key)
+    }
+
+    /// Whether nobody could see at the last look which files there are.
+    pub const fn is_hidden(&self) -> bool {
+        self.is_hidden
+    }
+
+    /// What the file of one key says, be it new or not.
+    pub fn look_again(&mut self, key: Key) -> Option<Change> {
+        if let Some(stamp) = self.seen.get_mut(&key) {
+            *stamp = None;
+        }
+        self.look(key)
     }
 
     /// Everything that has changed since the last look. What crashes have left of files of ours is removed.

@@ -71,6 +71,8 @@ pub struct Keeper {
     folder: Folder,
     /// Previews that have endpoints with names, which resolve anew.
     named: BTreeMap<Key, model::Preview>,
+    /// Previews of the folder that another one keeps out, by a name that it has.
+    refused: BTreeSet<Key>,
     endings: BTreeSet<(Timestamp, Key)>,
     settling: Settling,
     status: Status,
@@ -117,6 +119,7 @@ impl Keeper {
             lives,
             folder: Folder::new(config.previews_dir.clone()),
             named: BTreeMap::new(),
+            refused: BTreeSet::new(),
             endings: BTreeSet::new(),
             settling: Settling::default(),
             status: Status::default(),
@@ -165,6 +168,7 @@ impl Keeper {
         now: Timestamp,
     ) {
         self.status.previews.clear();
+        self.refused.clear();
         for key in self.lives.gone() {
             self.table.set_gone(key, true);
         }
@@ -186,8 +190,17 @@ impl Keeper {
             }
         }
         self.folder.forget();
-        let changes = self.folder.scan();
+        let mut changes = self.folder.scan();
+        // Of two that claim one name the older has it, whatever their keys are; those in force have theirs.
+        changes.sort_by_cached_key(|change| {
+            let (key, seen) = (change.key(), self.lives.seen(&change.key()));
+            (!last.contains_key(&key), seen.is_none(), seen, key)
+        });
         self.take_changes(changes, last, now);
+        if self.folder.is_hidden() {
+            // Nobody can say that their files are gone.
+            last.values().filter(|good| !good.of_main_file).for_each(|good| self.retain(good));
+        }
         self.end_absent(now);
         self.publish();
     }
@@ -314,8 +327,22 @@ impl Keeper {
             keys => keys.iter().filter_map(|key| self.folder.look(*key)).collect(),
         };
         if !changes.is_empty() {
+            let looked: BTreeSet<Key> = changes.iter().map(Change::key).collect();
             self.take_changes(changes, &BTreeMap::new(), now);
+            // Their names may be free by now.
+            let refused: Vec<Key> = self.refused.difference(&looked).copied().collect();
+            let again = refused.into_iter().filter_map(|key| self.folder.look_again(key)).collect();
+            self.take_changes(again, &BTreeMap::new(), now);
             self.publish();
+        }
+    }
+
+    /// Puts a preview that was there before back into the table, where nothing else has its key.
+    fn retain(&mut self, good: &Arc<Preview>) {
+        let key = good.key;
+        // It can only fail where another preview has taken one of its names meanwhile.
+        if self.table.preview(&key).is_none() && self.table.insert(Arc::clone(good)).is_ok() {
+            self.endings.extend(good.expires().map(|end| (end, key)));
         }
     }
 
@@ -324,6 +351,7 @@ impl Keeper {
         let config = self.config.clone();
         let parser = PreviewParser::new(&config);
         for change in changes {
+            self.refused.remove(&change.key());
             let (key, problem) = match change {
                 Change::Removed(key) => {
                     self.status.previews.remove(&key);
@@ -345,8 +373,10 @@ impl Keeper {
                         .parse(&path, &key, &text)
                         .map_err(|problems| problems.to_string())
                         .and_then(|preview| {
-                            self.join(key, preview, now)
-                                .map_err(|conflict| format!("{}: {conflict}", path.display()))
+                            self.join(key, preview, now).map_err(|conflict| {
+                                self.refused.insert(key);
+                                format!("{}: {conflict}", path.display())
+                            })
                         });
                     match joined {
                         Ok(()) => {
@@ -357,13 +387,12 @@ impl Keeper {
                     }
                 }
             };
-            tracing::error!(%key, "preview not applied, its last good version stays:\n{problem}");
+            if self.status.previews.get(&key) != Some(&problem) {
+                tracing::error!(%key, "preview not applied, its last good version stays:\n{problem}");
+            }
             self.status.previews.insert(key, problem);
-            if let Some(good) = last.get(&key).filter(|_| self.table.preview(&key).is_none()) {
-                // It can only fail where another preview has taken one of its names meanwhile.
-                if self.table.insert(Arc::clone(good)).is_ok() {
-                    self.endings.extend(good.expires().map(|end| (end, key)));
-                }
+            if let Some(good) = last.get(&key) {
+                self.retain(good);
             }
         }
     }

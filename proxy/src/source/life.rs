@@ -133,6 +133,11 @@ impl Lives {
         at
     }
 
+    /// When `key`, which is not in the table, first appeared; `None`: it has not.
+    pub fn seen(&self, key: &Key) -> Option<Timestamp> {
+        self.seen.get(key)?.get()
+    }
+
     /// The preview of `key` is in the table, which knows from now on that it appeared at `since`, and which names it has.
     pub fn joined(&mut self, key: Key, since: Moment, names: Option<Arc<Names>>) {
         self.seen.remove(&key);

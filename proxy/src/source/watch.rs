@@ -1,7 +1,8 @@
 //! What changes on disk. Folders are watched, not files: an atomic rename or a ConfigMap's swapped `..data` link
 //! replaces the file, and a watch on the file itself would die with the old one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,7 +21,8 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// Watches folders.
 pub struct Watch {
     watcher: Option<RecommendedWatcher>,
-    folders: BTreeSet<PathBuf>,
+    /// Which they were: another one may have their place by now, and what was watched is gone.
+    folders: BTreeMap<PathBuf, Option<(u64, u64)>>,
     noted: Arc<Noted>,
 }
 
@@ -62,35 +64,48 @@ impl Watch {
                 |error| tracing::warn!(%error, "files are not watched; changes are seen within 30 s"),
             )
             .ok();
-        Self { watcher, folders: BTreeSet::new(), noted }
+        Self { watcher, folders: BTreeMap::new(), noted }
     }
 
-    /// Watches exactly the folders of `files`, and `folders`.
+    /// Watches exactly the folders of `files`, and `folders`; whether there is one that was not watched before, in which
+    /// something may have changed meanwhile.
     pub fn only(
         &mut self,
         files: impl IntoIterator<Item = PathBuf>,
         folders: impl IntoIterator<Item = PathBuf>,
-    ) {
+    ) -> bool {
         let of_files = files.into_iter().map(|file| match file.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
             _ => PathBuf::from("."),
         });
-        let wanted: BTreeSet<PathBuf> = of_files.chain(folders).collect();
-        let Some(watcher) = &mut self.watcher else { return };
-        for folder in self.folders.difference(&wanted) {
-            let _ = watcher.unwatch(folder);
-        }
-        let mut watched: BTreeSet<PathBuf> = self.folders.intersection(&wanted).cloned().collect();
-        for folder in wanted.difference(&self.folders) {
-            match watcher.watch(folder, RecursiveMode::NonRecursive) {
+        let identified = |folder: PathBuf| {
+            let identity = std::fs::metadata(&folder).ok().map(|found| (found.dev(), found.ino()));
+            (folder, identity)
+        };
+        let wanted: BTreeMap<_, _> = of_files.chain(folders).map(identified).collect();
+        let Some(watcher) = &mut self.watcher else { return false };
+        let mut has_new = false;
+        self.folders.retain(|folder, identity| {
+            let is_same = wanted.get(folder) == Some(identity);
+            if !is_same {
+                let _ = watcher.unwatch(folder);
+            }
+            is_same
+        });
+        for (folder, identity) in wanted {
+            if self.folders.contains_key(&folder) {
+                continue;
+            }
+            match watcher.watch(&folder, RecursiveMode::NonRecursive) {
                 Ok(()) => {
-                    watched.insert(folder.clone());
+                    self.folders.insert(folder, identity);
+                    has_new = true;
                 }
                 // It may not be there yet; it is tried again with the next poll.
                 Err(error) => tracing::debug!(folder = %folder.display(), %error, "not watched"),
             }
         }
-        self.folders = watched;
+        has_new
     }
 
     /// Waits for a change, and for those that come with it. Dropped while it waits, it loses none.
@@ -153,6 +168,11 @@ impl Default for Watch {
 }
 
 impl Changed {
+    /// Anything may have changed.
+    pub fn all() -> Self {
+        Self { all: true, ..Self::default() }
+    }
+
     fn note(&mut self, path: PathBuf) {
         if self.paths.len() < MOST || self.paths.contains(&path) {
             self.paths.insert(path);
