@@ -1,7 +1,7 @@
 //! The access log: one line of JSON for each request, whatever became of it.
 
 use serde_json::{Value, json};
-use sidetrack_tests::{Estate, Refused, World, eventually, get, post, put, request};
+use sidetrack_tests::{Conn, Estate, Refused, World, binary, eventually, get, post, put, request};
 
 use crate::D;
 
@@ -152,4 +152,37 @@ async fn lines_for_people() {
     for part in ["method=GET", "status=200", "keys=42", "reason=fork", "service=checkout", r#""a \"b\"""#] {
         assert!(line.contains(part), "{part} in {line}");
     }
+}
+
+/// One line that standard error did not take ended the whole proxy.
+#[tokio::test]
+async fn a_log_that_nobody_can_write_ends_nothing() {
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (address, admin) = (free(), free());
+    let mut estate = Estate::standard().await;
+    estate.config["listeners"] = json!([{"address": address.to_string()}]);
+    estate.config["admin"] = json!({"address": admin.to_string()});
+    estate.save();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut gateway = tokio::process::Command::new(binary())
+        .args(["gateway", "-c"])
+        .arg(estate.file())
+        .current_dir(estate.folder())
+        .stdout(full())
+        .stderr(full())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let ask = async |address, call| match Conn::http1(address).await {
+        Ok(mut conn) => conn.send(call).await.text().to_owned(),
+        Err(_) => String::new(),
+    };
+    let host = admin.to_string();
+    eventually("it is ready", async || ask(admin, get(&host, "/readyz")).await.contains("\"ready\":true"))
+        .await;
+    std::fs::write(estate.file(), "x: [").unwrap();
+    eventually("it has said so", async || ask(admin, get(&host, "/readyz")).await.contains("\"ok\":false"))
+        .await;
+    Conn::http1(address).await.unwrap().send(get(D, "/")).await.came_from("shop");
+    assert!(gateway.try_wait().unwrap().is_none());
 }
