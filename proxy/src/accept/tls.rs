@@ -14,6 +14,7 @@ pub(crate) mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
@@ -41,7 +42,28 @@ struct Source {
     tls: Tls,
     state_dir: PathBuf,
     issued: Option<Issued>,
+    /// When the log was told of certificates that clients refuse, or will soon.
+    warned: Instant,
 }
+
+/// Certificates that were read, or issued.
+struct Loaded {
+    certificates: Certificates,
+    issued: Option<Issued>,
+    /// Those of files, each with its file.
+    read: Vec<(Identity, PathBuf)>,
+}
+
+impl Loaded {
+    /// Tells the log of those that clients refuse, or will soon.
+    fn warn(&self) {
+        self.read.iter().for_each(|(identity, file)| identity.warn_if_untimely(file));
+    }
+}
+
+/// How long the log is not told again of certificates that are the same: they are read whenever anything beside them
+/// changes, be it the log itself.
+const REMINDER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is known of a certificate of our own, to see whether it is still the right one.
 #[derive(Debug)]
@@ -59,11 +81,13 @@ impl ServerTls {
     /// # Errors
     /// When a file is missing, is not what it should be, or a key belongs to another certificate.
     pub fn load(tls: &Tls, state_dir: &Path, provided: Arc<Provided>) -> Result<Self, TlsError> {
-        let (certificates, issued) = load(tls, state_dir)?;
+        let loaded = load(tls, state_dir)?;
+        loaded.warn();
+        let Loaded { certificates, issued, .. } = loaded;
         let resolver = Arc::new(Resolver::new(certificates, provided));
         let config = Arc::new(server_config(Arc::clone(&resolver))?);
-        let source = Mutex::new(Source { tls: tls.clone(), state_dir: state_dir.to_owned(), issued });
-        Ok(Self { config, resolver, source })
+        let (tls, state_dir, warned) = (tls.clone(), state_dir.to_owned(), Instant::now());
+        Ok(Self { config, resolver, source: Mutex::new(Source { tls, state_dir, issued, warned }) })
     }
 
     /// What handshakes are made with; always the same one, whatever is reloaded.
@@ -82,11 +106,15 @@ impl ServerTls {
         if source.issued_is_current()? {
             return Ok(false);
         }
-        let (certificates, issued) = load(&source.tls, &source.state_dir)?;
-        let changed = !self.resolver.current().same_as(&certificates);
+        let loaded = load(&source.tls, &source.state_dir)?;
+        let changed = !self.resolver.current().same_as(&loaded.certificates);
+        if changed || source.warned.elapsed() >= REMINDER {
+            loaded.warn();
+            source.warned = Instant::now();
+        }
         if changed {
-            self.resolver.swap(certificates);
-            source.issued = issued;
+            self.resolver.swap(loaded.certificates);
+            source.issued = loaded.issued;
         }
         Ok(changed)
     }
@@ -101,10 +129,13 @@ impl ServerTls {
             drop(source);
             return self.reload();
         }
-        let (certificates, issued) = load(tls, state_dir)?;
+        let loaded = load(tls, state_dir)?;
+        loaded.warn();
+        let Loaded { certificates, issued, .. } = loaded;
         let changed = !self.resolver.current().same_as(&certificates);
         self.resolver.swap(certificates);
-        *source = Source { tls: tls.clone(), state_dir: state_dir.to_owned(), issued };
+        let (tls, state_dir, warned) = (tls.clone(), state_dir.to_owned(), Instant::now());
+        *source = Source { tls, state_dir, issued, warned };
         Ok(changed)
     }
 
@@ -133,22 +164,25 @@ impl Source {
     }
 }
 
-fn load(tls: &Tls, state_dir: &Path) -> Result<(Certificates, Option<Issued>), TlsError> {
+fn load(tls: &Tls, state_dir: &Path) -> Result<Loaded, TlsError> {
     match tls {
         Tls::Files(files) => {
             let identities: Vec<_> = files.iter().map(Identity::read).collect::<Result<_, _>>()?;
-            for (identity, pair) in identities.iter().zip(files) {
-                identity.warn_if_untimely(&pair.cert_file);
-            }
-            Ok((Certificates::new(&identities), None))
+            let certificates = Certificates::new(&identities);
+            let named = files.iter().map(|pair| pair.cert_file.clone());
+            let read = identities.into_iter().zip(named).collect();
+            Ok(Loaded { certificates, issued: None, read })
         }
         Tls::SelfSigned { names } => {
             let authority = DevCa::open(state_dir)?;
             let leaf = authority.issue(names)?;
             let certificates = Certificates::new(std::slice::from_ref(&leaf));
-            Ok((certificates, Some(Issued { authority: authority.certificate().clone(), leaf })))
+            let issued = Some(Issued { authority: authority.certificate().clone(), leaf });
+            Ok(Loaded { certificates, issued, read: Vec::new() })
         }
-        Tls::Controller => Ok((Certificates::default(), None)),
+        Tls::Controller => {
+            Ok(Loaded { certificates: Certificates::default(), issued: None, read: Vec::new() })
+        }
     }
 }
 
