@@ -6,16 +6,16 @@ use std::process::ExitCode;
 use sidetrack_proxy::app;
 
 use crate::gateway::failed;
+use crate::out;
 
 /// Checks a file and what it names.
 pub(crate) fn run(config: &Path) -> ExitCode {
     match app::check(config) {
         Ok(warnings) => {
             for warning in &warnings {
-                crate::out::tell(&format!("warning: {warning}"));
+                out::tell(&format!("warning: {warning}"));
             }
-            println!("{}: good", config.display());
-            ExitCode::SUCCESS
+            out::say(&format!("{}: good", config.display()))
         }
         Err(error) => failed(&error),
     }

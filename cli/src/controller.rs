@@ -234,7 +234,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
             error @ (RunError::Template(_)
             | RunError::Serve(ServeError::Account(_) | ServeError::Peers(_) | ServeError::File { .. })),
         ) => {
-            crate::out::tell(&format!("{error}"));
+            crate::out::tell(&error.to_string());
             ExitCode::from(BAD_CONFIGURATION)
         }
         Err(error) => out::fail(&error.to_string()),

@@ -41,7 +41,7 @@ pub(crate) fn serve(origin: impl Into<Origin>, following: Following) -> ExitCode
 
 /// Says why a proxy did not start, and gives the exit code of that.
 pub(crate) fn failed(error: &StartError) -> ExitCode {
-    crate::out::tell(&format!("{error}"));
+    crate::out::tell(&error.to_string());
     match error {
         StartError::Config(_) | StartError::Setting(..) => ExitCode::from(BAD_CONFIGURATION),
         StartError::Io(..) => ExitCode::FAILURE,

@@ -93,7 +93,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            crate::out::tell(&format!("{error}"));
+            crate::out::tell(&error.to_string());
             ExitCode::from(match error {
                 ToolError::NoRight(_) => NO_RIGHT,
                 ToolError::Missing { .. } | ToolError::Refused { .. } => UNAVAILABLE,

@@ -166,6 +166,21 @@ async fn with_folder() -> (World, Value) {
     (estate.start().await, preview)
 }
 
+/// Puts a preview into the folder, as a file of its own, and waits until it is in force.
+async fn written(world: &World, key: &str, preview: &Value) {
+    world.estate.write(&format!("previews.d/{key}.yaml"), preview.to_string());
+    eventually("it is in force", async || answers(world, key).await == "checkout-42").await;
+}
+
+/// Has the main file read again, with everything that it names, for another setting in it.
+async fn read_anew(world: &World) {
+    let generation = world.gateway.generation().await;
+    let mut config = world.estate.config.clone();
+    config["limits"]["drainTimeout"] = "3s".into();
+    fs::write(world.estate.file(), config.to_string()).unwrap();
+    world.gateway.reloaded(generation).await;
+}
+
 #[tokio::test]
 async fn a_folder_of_previews() {
     let (mut world, preview) = with_folder().await;
@@ -228,8 +243,7 @@ async fn the_older_claim_stays() {
     let (world, mut preview) = with_folder().await;
     let folder = world.estate.folder().join("previews.d");
     preview["aliases"] = json!(["demo"]);
-    fs::write(folder.join("42.yaml"), preview.to_string()).unwrap();
-    eventually("the first is there", async || answers(&world, "42").await == "checkout-42").await;
+    written(&world, "42", &preview).await;
     fs::write(folder.join("58.yaml"), preview.to_string()).unwrap();
     eventually("the second claim is refused", async || {
         world.stderr().iter().any(|line| line.contains("58.yaml") && line.contains("demo"))
@@ -247,16 +261,11 @@ async fn the_older_claim_of_a_name_stays_and_ends_with_its_preview() {
     let (world, mut preview) = with_folder().await;
     let folder = world.estate.folder().join("previews.d");
     preview["hosts"] = json!(["uat.example.com"]);
-    fs::write(folder.join("58.yaml"), preview.to_string()).unwrap();
-    eventually("the first is there", async || answers(&world, "58").await == "checkout-42").await;
+    written(&world, "58", &preview).await;
     fs::write(folder.join("43.yaml"), preview.to_string()).unwrap();
     eventually("the second is refused", async || world.admin("/readyz").await.text().contains("\"43\""))
         .await;
-    let generation = world.gateway.generation().await;
-    let mut config = world.estate.config.clone();
-    config["limits"]["drainTimeout"] = "3s".into();
-    fs::write(world.estate.file(), config.to_string()).unwrap();
-    world.gateway.reloaded(generation).await;
+    read_anew(&world).await;
     assert_eq!(answers(&world, "58").await, "checkout-42");
     assert_eq!(answers(&world, "43").await, "unknown_preview");
     fs::remove_file(folder.join("58.yaml")).unwrap();
@@ -269,25 +278,18 @@ async fn the_older_claim_of_a_name_stays_and_ends_with_its_preview() {
 async fn a_folder_of_previews_is_replaced() {
     let (world, preview) = with_folder().await;
     let folder = world.estate.folder().join("previews.d");
-    fs::write(folder.join("42.yaml"), preview.to_string()).unwrap();
-    eventually("the first is there", async || answers(&world, "42").await == "checkout-42").await;
+    written(&world, "42", &preview).await;
     fs::rename(&folder, world.estate.folder().join("old.d")).unwrap();
     fs::create_dir(&folder).unwrap();
-    fs::write(folder.join("58.yaml"), preview.to_string()).unwrap();
     let began = std::time::Instant::now();
-    eventually("another is there", async || answers(&world, "58").await == "checkout-42").await;
+    written(&world, "58", &preview).await;
     eventually("the first is gone", async || answers(&world, "42").await == "preview_expired").await;
-    fs::write(folder.join("59.yaml"), preview.to_string()).unwrap();
-    eventually("a third is there", async || answers(&world, "59").await == "checkout-42").await;
+    written(&world, "59", &preview).await;
     assert!(began.elapsed().as_secs() < 20, "the poll has seen it, and no watch");
     fs::rename(&folder, world.estate.folder().join("new.d")).unwrap();
     // A link to itself: what is behind it nobody can say.
     std::os::unix::fs::symlink(&folder, &folder).unwrap();
-    let generation = world.gateway.generation().await;
-    let mut config = world.estate.config.clone();
-    config["limits"]["drainTimeout"] = "3s".into();
-    fs::write(world.estate.file(), config.to_string()).unwrap();
-    world.gateway.reloaded(generation).await;
+    read_anew(&world).await;
     assert_eq!(answers(&world, "58").await, "checkout-42");
 }
 

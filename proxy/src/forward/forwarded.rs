@@ -78,7 +78,7 @@ pub fn write(
     }
     fields.insert(REQUEST_ID, request_id);
     if !connection.trusted {
-        fields.retain(|name| !is_of_proxies(name));
+        fields.retain(|name| !is_forwarded(name));
     }
     if !path_prefix.is_empty() {
         fields.insert(PREFIX, path_prefix.as_bytes());
@@ -101,7 +101,7 @@ pub fn write(
 
 /// Whether only a proxy that is believed may say this. What others write besides the names above (`-User`, `-Client-Cert`,
 /// `-Ssl`) services believe as much.
-fn is_of_proxies(name: &[u8]) -> bool {
+pub(super) fn is_forwarded(name: &[u8]) -> bool {
     name.starts_with(b"x-forwarded-") || matches!(name, b"forwarded" | b"x-real-ip")
 }
 

@@ -310,8 +310,9 @@ impl Pool {
             if let Some(lease) = self.stream(&local, avoid) {
                 return Ok(lease);
             }
-            let opening = local.opening.get_or_init(Box::default);
-            if avoid != Avoid::Nothing && opening.is_fruitless(self.now.get()) {
+            let now = self.now.get();
+            if avoid != Avoid::Nothing && local.opening.get().is_some_and(|opening| opening.is_fruitless(now))
+            {
                 return Err(ConnectError::TakesNone);
             }
             return self.limited(endpoint, Box::pin(self.open_http2(endpoint, &local, avoid))).await;

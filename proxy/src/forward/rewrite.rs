@@ -1,6 +1,7 @@
 //! The head on its way upstream and back: what belongs to one connection is cut, what the next hop must know is
 //! added.
 
+use super::forwarded::is_forwarded;
 use crate::fields::{Fields, Skips};
 
 /// Fields that belong to one connection (RFC 9110 section 7.6.1), besides those that `Connection` names.
@@ -51,7 +52,6 @@ fn belongs_to_head(name: &[u8]) -> bool {
         b"date",
         b"expect",
         b"expires",
-        b"forwarded",
         b"host",
         b"if-match",
         b"if-modified-since",
@@ -82,9 +82,7 @@ fn belongs_to_head(name: &[u8]) -> bool {
 
 /// Whether a field is one that proxies write, and services believe.
 fn is_of_proxies(name: &[u8]) -> bool {
-    matches!(name, b"x-real-ip" | b"x-request-id")
-        || name.starts_with(b"x-forwarded-")
-        || name.starts_with(b"x-pr-")
+    is_forwarded(name) || name == b"x-request-id" || name.starts_with(b"x-pr-")
 }
 
 /// The same for a name that may be written with `_`.

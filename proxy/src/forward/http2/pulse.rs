@@ -47,7 +47,7 @@ impl Pulse {
     pub(super) fn beats(&mut self, read: u64, opened: u32, busy: bool, now: Instant) -> Beat {
         // An answer to a ping shows in the bytes.
         if read != self.read || !busy {
-            let said = read - self.read.min(read);
+            let said = read.saturating_sub(self.read);
             let is_all_said = said == 0 || (self.asked && said == ANSWER);
             let asks = if is_all_said { self.asks } else { 0 };
             *self = Self { read, since: now, asked: false, asks, opened: self.opened };
